@@ -1,0 +1,224 @@
+"""The command `motionpair`. Exit codes: 0 done, 1 the run failed, 2 wrong usage, 3 sealed but a quota is not met, 130 interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from manifests.errors import BadRecipe, MotionpairError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Make motion pairs: real clips in, a sealed WebDataset of reverse-driving training pairs out.",
+)
+out_console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+err_console = Console(stderr=True, soft_wrap=True)
+state = {"debug": False}
+
+RecipeArg = Annotated[str, typer.Argument(help="A recipe file, or the name of a bundled one: quickstart, motionpair-60k.")]
+OutOption = Annotated[Path, typer.Option("--out", help="Folder for the store, the ledger and the release.")]
+ClipsOption = Annotated[str | None, typer.Option("--clips", help="Your clips (folder, file or glob) instead of the recipe's.")]
+CharactersOption = Annotated[str | None, typer.Option("--characters", help="Your character pictures instead of the recipe's.")]
+AddressOption = Annotated[str | None, typer.Option("--address", help="A running Ray cluster; without it Ray is started here.")]
+
+
+@app.callback()
+def root(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
+    """Set what holds for all commands."""
+    state["debug"] = debug
+
+
+@contextlib.contextmanager
+def plainly(resume: str = "") -> Iterator[None]:
+    """Errors as one line on standard error, and the right exit code."""
+    try:
+        yield
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        _error(f"interrupted; nothing finished is lost. {resume}".strip())
+        raise typer.Exit(130) from None
+    except BadRecipe as e:
+        _fail(e, 2)
+    except MotionpairError as e:
+        _fail(e, 1)
+    except OSError as e:
+        _fail(e, 1)
+
+
+def _fail(error: Exception, code: int) -> None:
+    if state["debug"]:
+        traceback.print_exc()
+    for line in str(error).splitlines():
+        _error(line)
+    raise typer.Exit(code) from None
+
+
+def _error(line: str) -> None:
+    err_console.print(Text(f"motionpair: {line}"))
+
+
+@app.command()
+def run(
+    recipe: RecipeArg,
+    out: OutOption,
+    clips: ClipsOption = None,
+    characters: CharactersOption = None,
+    address: AddressOption = None,
+) -> None:
+    """Make the recipe's dataset. Asked for again, it goes on where it was."""
+    from factory.progress import Progress
+    from factory.run import run_recipe, with_material
+    from manifests.recipe import load_recipe
+
+    with plainly("Run the same command again to resume."):
+        made = with_material(load_recipe(recipe), clips, characters)
+        with Progress(out_console) as progress:
+            result = asyncio.run(run_recipe(made, out, progress, address))
+        from factory.summary import tell_result
+
+        tell_result(result, out_console)
+    if not result.complete:
+        raise typer.Exit(3)
+
+
+@app.command()
+def index(
+    sources: Annotated[str, typer.Argument(help="A folder, file or glob of clips, or samples:clips.")],
+    out: Annotated[Path, typer.Option("--out", help="The Parquet file to write.")] = Path("index.parquet"),
+    frames: Annotated[int, typer.Option(help="Frames of a span, 4n+1.")] = 81,
+    fps: Annotated[float, typer.Option(help="Rate of a span.")] = 16.0,
+    group_by: Annotated[str, typer.Option(help="folder or clip.")] = "folder",
+) -> None:
+    """Look at clips: shots, spans, people and why a clip can't be used. Makes nothing."""
+    from factory.index import write_index
+    from factory.progress import Progress
+    from factory.run import working
+    from factory.summary import tell_index
+    from manifests.recipe import load_recipe, parse_recipe
+
+    with plainly():
+        base = load_recipe("quickstart").model_dump(mode="json")
+        base["sources"] = [{"clips": sources, "group_by": group_by}]
+        base["geometry"] = {"frames": frames, "fps": fps, "sizes": [[512, 896], [896, 512], [704, 704]]}
+        made = parse_recipe(base, "index")
+
+        async def work() -> None:
+            with tempfile.TemporaryDirectory(prefix="motionpair-index-") as folder:
+                async with working(made, Path(folder), progress) as running:
+                    found = await running.index(with_gallery=False)
+                    write_index(found, out)
+                    tell_index(found, out, out_console)
+
+        with Progress(out_console) as progress:
+            asyncio.run(work())
+
+
+@app.command()
+def plan(
+    recipe: RecipeArg,
+    out: Annotated[Path | None, typer.Option("--out", help="The run's folder: its index is used, and kept for the run.")] = None,
+    clips: ClipsOption = None,
+    characters: CharactersOption = None,
+) -> None:
+    """Show the jobs by slice and split with the estimated cost. Makes no pair.
+
+    Where the recipe's clips can be read they are indexed first (the people in them are looked at, nothing is generated).
+    """
+    from factory.summary import tell_plan
+    from generators import registry
+    from manifests.recipe import load_recipe
+
+    with plainly():
+        from factory.planning import plan_of
+        from factory.progress import Progress
+        from factory.run import with_material
+
+        made = with_material(load_recipe(recipe), clips, characters)
+        registry.check(made, to_run=False)
+        with Progress(out_console) as progress:
+            planned, note = plan_of(made, out, progress)
+        tell_plan(made, planned, note, out_console)
+
+
+@app.command()
+def status(folder: Annotated[Path, typer.Argument(help="A run's output folder.")]) -> None:
+    """Accepted, rejected by reason, quarantined, and what it cost."""
+    from factory.summary import tell_status
+
+    with plainly():
+        tell_status(folder, out_console)
+
+
+@app.command()
+def verify(
+    release: Annotated[Path, typer.Argument(help="A release folder, or one of its revisions.")],
+    decode: Annotated[bool, typer.Option(help="Also decode every video and picture.")] = True,
+) -> None:
+    """Check a release: digests, counts, decodability, mask colours, frame agreement, split."""
+    from manifests.release import Release
+    from manifests.verify import verify as verify_release
+
+    with plainly():
+        problems = verify_release(release, decode)
+        for problem in problems:
+            _error(str(problem))
+        if problems:
+            raise typer.Exit(1)
+        info = Release.open(release).info
+        inside = f"{info.reference_in_target} with a reference in the target"
+        out_console.print(f"whole: revision {info.revision:04d}, {info.pairs} pairs in {len(info.shards)} shards, {inside}")
+
+
+@app.command()
+def fetch(what: Annotated[str, typer.Argument(help="samples")] = "samples") -> None:
+    """Bring the sample clips, characters and built-in weights into the cache, by digest."""
+    from factory.samples import builtin_weights, fetch_samples
+
+    with plainly():
+        if what != "samples":
+            raise BadRecipe(f"fetch {what!r}: only 'samples' can be fetched.")
+        builtin_weights()
+        found = fetch_samples()
+        for name in ("clips", "characters", "scenes"):
+            place: Path = getattr(found, name)
+            out_console.print(Text(f"{name}: {sum(p.is_file() for p in place.rglob('*'))} files in {place}"))
+
+
+@app.command()
+def show(
+    release: Annotated[Path, typer.Argument(help="A release folder, or one of its revisions.")],
+    key: Annotated[str, typer.Argument(help="The pair's key, or its first letters.")],
+    sheet: Annotated[Path, typer.Option("--sheet", help="The PNG to write.")] = Path("pair.png"),
+) -> None:
+    """Draw a pair: frames of driving, target and masks, and the reference, side by side."""
+    from factory.summary import draw_pair
+
+    with plainly():
+        row = draw_pair(release, key, sheet)
+        out_console.print(Text(f"{sheet}: {row.key}, {row.task} ({row.slice}, {row.split})"))
+        out_console.print(Text(row.caption))
+
+
+def main() -> None:
+    """Entry point."""
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    try:
+        app()
+    except BrokenPipeError:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

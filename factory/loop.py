@@ -1,0 +1,107 @@
+"""The coroutine that makes one pair. It reads like the paper's agentic loop and knows nothing of stores, workers or retries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agents.selector import Casting
+from factory.plan import Job
+from factory.stages import Clip, PaintedCharacter, Stages
+from factory.work.judging import VideoCheck
+from factory.work.making import Synthetic
+from manifests.errors import Rejected
+from manifests.records import Analysis, Artifact, Lineage, Pair, Verdict
+
+
+@dataclass(frozen=True)
+class Performance:
+    """A synthetic video that passed, with everything the pair needs to know of it."""
+
+    driving: Artifact
+    analysis: Analysis
+    matched: tuple[int, ...]
+    painted: tuple[PaintedCharacter, ...]
+    prompt: str
+    verdict: Verdict
+    video_attempts: int
+
+
+async def make_pair(job: Job, stages: Stages) -> Pair:
+    """The finished pair. Raises Rejected with the last reason when the job's budget is spent, and what the steps raise."""
+    clip = await stages.look(job)
+    if job.task == "pose":
+        return await assemble(job, clip, await render_pose(job, clip, stages), stages)
+    last = Verdict(decision="reject", reason="no_candidate")
+    for casting in await stages.select(job, clip):
+        painted, last = await paint(job, clip, casting, stages)
+        if not painted:
+            continue
+        for attempt in range(stages.budget.video_attempts):
+            video = await stages.generate_video(job, clip, painted, attempt)
+            driving = await stages.analyze(job, video.video)
+            check = await stages.check_video(job, clip, painted, video, driving)
+            last = check.verdict
+            if last.accepted:
+                done = performance(video, driving, check, painted, attempt + 1)
+                return await assemble(job, clip, done, stages)
+            if stages.deterministic(job):
+                break  # a seed changes nothing: the same video would come again
+    words = "; ".join(f.words for f in last.findings) or last.reason
+    raise Rejected(f"no attempt passed: {words}", last.reason)
+
+
+async def paint(job: Job, clip: Clip, casting: Casting, stages: Stages) -> tuple[tuple[PaintedCharacter, ...], Verdict]:
+    """A painted picture for every driven person; empty, with the deciding verdict, when one could not be had."""
+    out: list[PaintedCharacter] = []
+    verdict = Verdict(decision="reject", reason="no_candidate")
+    for selection in casting:
+        prompt = await stages.weave(job, clip, selection)
+        for attempt in range(stages.budget.image_attempts):
+            picture = await stages.generate_image(job, clip, selection, prompt, attempt)
+            check = await stages.check_image(job, clip, selection, picture)
+            verdict = check.verdict
+            if verdict.accepted:
+                out.append(PaintedCharacter(picture.picture, selection, prompt, check.appearance, attempt + 1))
+                break
+            if verdict.decision == "reject":
+                return (), verdict
+            prompt = await stages.revise(job, prompt, verdict)
+        else:
+            return (), verdict
+    return tuple(out), verdict
+
+
+async def render_pose(job: Job, clip: Clip, stages: Stages) -> Performance:
+    """A pose pair drives with a rendering of the real clip's poses; nothing is selected or painted."""
+    video = await stages.generate_video(job, clip, (), 0)
+    return Performance(video.video, clip.analysis, clip.driven, (), "", Verdict(decision="accept"), 1)
+
+
+def performance(
+    video: Synthetic, driving: Analysis, check: VideoCheck, painted: tuple[PaintedCharacter, ...], attempts: int
+) -> Performance:
+    """What passed, in one record."""
+    prompt = " ".join(p.prompt.video for p in painted)
+    return Performance(video.video, driving, check.matched, painted, prompt, check.verdict, attempts)
+
+
+async def assemble(job: Job, clip: Clip, done: Performance, stages: Stages) -> Pair:
+    """Reverse driving: the synthetic video drives, the real span is the target, a picture of the real people is the reference.
+
+    Masks come from driving and reference; the caption and the boxes are the only things taken from the target.
+    """
+    masks = await stages.draw_masks(job, done.driving, done.analysis, done.matched, clip.reference)
+    caption = await stages.caption(job, clip)
+    boxes = await stages.boxes(job, clip)
+    return Pair(
+        key=job.key, job=job.id, slice=job.slice, task=job.task, split=job.split, group=job.group,
+        generator=stages.generator_of(job), geometry=job.span.geometry, driving=done.driving, target=clip.target,
+        driving_mask=masks.driving_mask, references=(masks.reference,), reference_masks=(masks.reference_mask,),
+        reference_in_target=clip.reference.in_target, slots=masks.slots, caption=caption, prompt=done.prompt,
+        scores=done.verdict.scores, boxes=boxes, licence=job.licence,
+        lineage=Lineage(
+            source=job.span.source, start_frame=job.span.start_frame, crop=job.span.crop,
+            characters=tuple(p.selection.character for p in done.painted), painted=tuple(p.picture.digest for p in done.painted),
+            image_attempts=sum(p.attempts for p in done.painted), video_attempts=done.video_attempts,
+        ),
+    )  # fmt: skip

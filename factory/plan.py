@@ -1,0 +1,194 @@
+"""Recipe + index + gallery → an ordered list of jobs. Nothing here depends on file names, listing order or what other jobs did."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from agents.selector import FRAMING_RANK, yaw_gap_deg
+from factory.work.clips import SpanInfo
+from manifests.recipe import Recipe, Slice, SplitSpec
+from manifests.records import Candidate, Digest, Frozen, Span, Split, Task, digest_of
+
+
+class PlannedSpan(Frozen):
+    """A span of the index with what the plan must know of its clip."""
+
+    info: SpanInfo
+    group: str
+    licence: str
+
+
+class Job(Frozen):
+    """One pair to be made."""
+
+    id: Digest
+    slice: str
+    task: Task
+    split: Split
+    group: str
+    licence: str
+    span: Span
+    shot: tuple[int, int]
+    repeat: int
+    people: tuple[float, float]
+    """how many people the slice wants, at least and at most"""
+    shortlist: tuple[Candidate, ...]
+    rank: Digest
+    """place in the plan's order"""
+
+    @property
+    def key(self) -> str:
+        """Of the pair in the release."""
+        return self.id[:24]
+
+    def seed(self, recipe_seed: int, attempt: int) -> int:
+        """A seed of 31 bits for one attempt."""
+        return int(digest_of([recipe_seed, self.id, attempt])[:8], 16) >> 1
+
+
+@dataclass(frozen=True)
+class SlicePlan:
+    """The jobs of a slice in plan order, and what the recipe asks of it."""
+
+    name: str
+    spec: Slice
+    jobs: tuple[Job, ...]
+    attempts: int
+    """needed at the assumed acceptance rate"""
+    gpu_hours: float | None
+    """None: unknown, no speed is given for a generator that uses GPUs"""
+    without_character: int
+    """spans left out because their side of the split has no character"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    slices: tuple[SlicePlan, ...]
+
+    @property
+    def jobs(self) -> list[Job]:
+        return [job for part in self.slices for job in part.jobs]
+
+
+def fraction(*parts: object) -> float:
+    """A number in [0, 1) that depends on nothing but its arguments."""
+    return int(hashlib.sha256(repr(parts).encode()).hexdigest()[:13], 16) / 16**13
+
+
+def side_of(group: str, seed: int, spec: SplitSpec) -> Split:
+    """Train or validation, by the group alone: adding other groups moves nobody."""
+    named = group in spec.validation_groups
+    return "validation" if named or fraction(seed, "split", group) < spec.validation_fraction else "train"
+
+
+def split_gallery(candidates: Iterable[Candidate], seed: int, spec: SplitSpec, source_groups: set[str]) -> list[Candidate]:
+    """Put every picture on one side, by its group: the same rule as for clips, so a clip's person never crosses over.
+
+    A side without any character would leave its clips without one, so it gets the free group (no source group) that the hash puts
+    nearest to it. Scenes and clothing follow the same rule.
+    """
+    out: list[Candidate] = []
+    pictures = sorted(candidates, key=lambda c: (c.role, c.picture))
+    for role in sorted({c.role for c in pictures}):
+        of_role = [c for c in pictures if c.role == role]
+        sides = {c.group: side_of(c.group, seed, spec) for c in of_role}
+        wanted: list[Split] = ["train", "validation"] if _sides(source_groups, seed, spec) == {"train", "validation"} else []
+        for side in wanted:
+            free = sorted((g for g in sides if g not in source_groups and sides[g] != side), key=lambda g: fraction(seed, "split", g))
+            if side not in sides.values() and len(free) > 1:
+                sides[free[0] if side == "validation" else free[-1]] = side
+        out += [c.model_copy(update={"split": sides[c.group]}) for c in of_role]
+    return out
+
+
+def _sides(groups: set[str], seed: int, spec: SplitSpec) -> set[Split]:
+    return {side_of(g, seed, spec) for g in groups}
+
+
+def suits(info: SpanInfo, part: Slice) -> bool:
+    """Whether a span meets a slice's conditions."""
+    where = part.where
+    low, high = where.motion_range()
+    return (
+        where.people[0] <= info.people <= where.people[1]
+        and low <= info.motion <= high
+        and info.framing in where.framing
+        and info.yaw_deg <= where.yaw_max_deg
+    )
+
+
+def make_plan(recipe: Recipe, spans: Sequence[PlannedSpan], gallery: Sequence[Candidate]) -> Plan:
+    """All jobs of a recipe. `gallery` has its sides already (`split_gallery`)."""
+    return Plan(tuple(_plan_slice(recipe, name, part, spans, gallery) for name, part in recipe.slices.items()))
+
+
+def _plan_slice(recipe: Recipe, name: str, part: Slice, spans: Sequence[PlannedSpan], gallery: Sequence[Candidate]) -> SlicePlan:
+    jobs, lonely = {}, 0
+    for planned in spans:
+        if not suits(planned.info, part):
+            continue
+        split = side_of(planned.group, recipe.seed, recipe.split)
+        for repeat in range(part.repeats):
+            job = _job(recipe, name, part, planned, split, repeat, gallery)
+            if part.task != "pose" and not any(c.role == "character" for c in job.shortlist):
+                lonely += repeat == 0
+            else:
+                jobs[job.id] = job
+    attempts = math.ceil(part.quota / part.acceptance)
+    return SlicePlan(name, part, tuple(sorted(jobs.values(), key=lambda j: j.rank)), attempts, gpu_hours(recipe, part, attempts), lonely)
+
+
+def _job(recipe: Recipe, name: str, part: Slice, planned: PlannedSpan, split: Split, repeat: int, gallery: Sequence[Candidate]) -> Job:
+    info = planned.info
+    job_id = digest_of({"span": info.span.model_dump(mode="json"), "slice": name, "task": part.task, "repeat": repeat})
+    return Job(
+        id=job_id, slice=name, task=part.task, split=split, group=planned.group, licence=planned.licence, span=info.span,
+        shot=info.shot, repeat=repeat, people=part.where.people, rank=digest_of([recipe.seed, job_id]),
+        shortlist=() if part.task == "pose" else shortlist(job_id, info, split, gallery, recipe.budget_per_job.candidates),
+    )  # fmt: skip
+
+
+def shortlist(job_id: str, info: SpanInfo, split: Split, gallery: Sequence[Candidate], count: int) -> tuple[Candidate, ...]:
+    """The job's characters (twice as many as may be tried, for the selector to rank), one scene and one clothing picture.
+
+    Characters that show enough of the body and are turned like the clip's person come first; among them the hash of job and picture
+    decides, so that over many jobs every picture gets its share.
+    """
+
+    def place(candidate: Candidate) -> tuple[bool, str]:
+        person = candidate.person
+        suits = person is None or (
+            FRAMING_RANK[person.framing] >= FRAMING_RANK[info.framing] and yaw_gap_deg(abs(person.yaw_deg), info.yaw_deg) <= 60
+        )
+        return not suits, digest_of([job_id, candidate.picture])
+
+    out: list[Candidate] = []
+    for role, most in (("character", 2 * count), ("scene", 1), ("clothing", 1)):
+        out += sorted((c for c in gallery if c.role == role and c.split == split), key=place)[:most]
+    return tuple(out)
+
+
+def gpu_hours(recipe: Recipe, part: Slice, attempts: int) -> float | None:
+    """GPU-hours of the attempts' videos; 0 for pools without GPUs; None where the recipe gives no speed."""
+    pool = recipe.pools.get(recipe.pool_of(part.generator))
+    if pool is None or not pool.gpus:
+        return 0.0
+    seconds = recipe.generators[part.generator].seconds_per_pair
+    return None if seconds is None else attempts * seconds * pool.gpus / 3600
+
+
+def block_of(job_id: str, blocks: int) -> int:
+    """The shard block of a job: by hash prefix, whatever else is planned. `blocks` is a power of two."""
+    return int(job_id[-8:], 16) % blocks
+
+
+def block_count(recipe: Recipe) -> int:
+    """How many blocks the plan is cut into, from the recipe alone: a power of two that makes shards of about the asked size."""
+    g = recipe.geometry
+    pixels = max(h * w for h, w in g.sizes) * g.frames
+    pair_mb = 3 * pixels * 0.35 / 8e6 + 0.5  # two videos and a mask at about a third of a bit per pixel, and the pictures
+    shards = sum(s.quota for s in recipe.slices.values()) * pair_mb / recipe.release.shard_mb
+    return 1 << max(0, round(math.log2(max(1.0, shards))))

@@ -1,0 +1,318 @@
+"""One run: index, plan, make pairs in plan order until the quotas are met, seal. Everything can be killed and asked for again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import math
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from factory.index import Index, index_clips, index_gallery, write_index
+from factory.loop import make_pair
+from factory.memo import Memo
+from factory.plan import Job, Plan, SlicePlan, block_count, block_of, make_plan
+from factory.pool import Engine, Quarantined
+from factory.progress import Progress
+from factory.sources import Finder
+from factory.stages import Stages
+from generators import registry
+from manifests.errors import BadRecipe, MotionpairError, OutOfSpace, Rejected, Transient
+from manifests.ledger import JobState, Ledger, State
+from manifests.recipe import Recipe, Source
+from manifests.records import Pair, digest_of
+from manifests.release import LeftOut, ReleaseMeta
+from manifests.sealing import write_release
+from manifests.store import Store
+
+IN_FLIGHT_PER_WORKER = 3
+"""jobs under way per worker of the largest pool: enough that later steps always find work"""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How a job ended."""
+
+    state: State
+    reason: str = ""
+    message: str = ""
+    pair: Pair | None = None
+
+
+@dataclass
+class RunResult:
+    """What a run came to."""
+
+    release: Path | None
+    new_revision: bool
+    accepted: dict[str, int]
+    quotas: dict[str, int]
+    rejected: Counter[str]
+    quarantined: list[JobState]
+    index: Index
+    ran: Counter[str]
+    reused: Counter[str]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        return all(self.accepted.get(name, 0) >= quota for name, quota in self.quotas.items())
+
+
+def with_material(recipe: Recipe, clips: str | None, characters: str | None) -> Recipe:
+    """The recipe with the user's own clips or characters in place of its own."""
+    update: dict[str, object] = {}
+    if clips:
+        first = recipe.sources[0]
+        update["sources"] = (Source(clips=clips, group_by="folder", spans_per_clip=first.spans_per_clip),)
+    if characters:
+        update["gallery"] = recipe.gallery.model_copy(update={"characters": characters})
+    return recipe.model_copy(update=update)
+
+
+class Workplace:
+    """An output folder with its store, ledger and lock. One run at a time works in it."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        with _writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+            probe = out / ".writable"
+            probe.write_bytes(b"x")
+            probe.unlink()
+        self.store = Store(out / "store")
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Ledger]:
+        """The ledger, under the folder's lock. Raises BadRecipe when another run holds it."""
+        with _writing(self.out):
+            lock = (self.out / ".lock").open("w")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BadRecipe(f"another run is working in {self.out}; wait for it or choose another --out.") from None
+            path = self.out / "ledger.sqlite"
+            fresh = not path.exists()
+            with Ledger(path, self.store) as ledger:
+                if fresh:
+                    ledger.rebuild(self.store)
+                yield ledger
+
+
+@contextlib.contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise OutOfSpace(f"can't write to {out}: {e.strerror or e}. Choose another --out or fix its permissions.") from e
+
+
+class Run:
+    """A recipe at work in a folder."""
+
+    def __init__(self, recipe: Recipe, place: Workplace, ledger: Ledger, progress: Progress, address: str | None = None) -> None:
+        self.recipe, self.place, self.ledger, self.progress = recipe, place, ledger, progress
+        self.files: dict[str, str] = {}
+        self.engine = Engine(recipe, str(place.store.url), self.files, address)
+        self.memo = Memo(place.store, ledger, self.engine)
+        self._decisions: dict[str, Decision] = {}
+
+    async def index(self, with_gallery: bool = True) -> Index:
+        """Look at all clips and gallery pictures."""
+        self.progress.enter("looking for clips and pictures")
+        finder = Finder(self.ledger)
+        clips = await asyncio.to_thread(finder.clips, self.recipe)
+        pictures = await asyncio.to_thread(finder.pictures, self.recipe) if with_gallery else {}
+        everything = [*clips, *(f for files in pictures.values() for f in files)]
+        self.files.update({f.digest: str(f.path) for f in everything})
+        self.progress.load = self.engine.load
+        self.progress.enter(f"indexing {len(clips)} clips and {len(everything) - len(clips)} pictures")
+        index = await index_clips(self.memo, self.recipe, clips, self.progress.changed)
+        if with_gallery:
+            await index_gallery(self.memo, self.recipe, pictures, index)
+        index.bad[:0] = finder.bad
+        for bad in index.bad:
+            self.progress.say(f"left out: {bad.path.name}: {bad.message} [{bad.reason}]")
+        return index
+
+    async def pairs(self, plan: Plan) -> dict[str, list[tuple[Job, Decision]]]:
+        """Make pairs, slice by slice, all slices together. Returns each slice's decided jobs up to its quota, in plan order."""
+        self.progress.enter("making pairs")
+        self.progress.begin_pairs({part.name: part.spec.quota for part in plan.slices})
+        stages = Stages(self.recipe, self.memo)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = {part.name: group.create_task(self._slice(part, stages)) for part in plan.slices}
+        except BaseExceptionGroup as e:
+            raise _first(e) from None
+        return {name: task.result() for name, task in tasks.items()}
+
+    async def _slice(self, part: SlicePlan, stages: Stages) -> list[tuple[Job, Decision]]:
+        """Jobs are admitted in plan order, a few ahead; the result never depends on which of them ends first."""
+        running: dict[asyncio.Task[Decision], int] = {}
+        decided: list[Decision | None] = [None] * len(part.jobs)
+        following = 0
+        try:
+            while len(chosen := self.chosen(part, decided)[0]) < part.spec.quota:
+                accepted = sum(d is not None and d.state == "accepted" for d in decided)
+                wanted = math.ceil((part.spec.quota - min(accepted, len(chosen))) / part.spec.acceptance)
+                while following < len(part.jobs) and len(running) < min(wanted, self._window()) and self._may_spend():
+                    running[asyncio.create_task(self._job(part.jobs[following], stages))] = following
+                    following += 1
+                self.progress.running[part.name] = len(running)
+                if not running:
+                    break
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    decided[running.pop(task)] = task.result()
+                self._show(part, decided)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            self.progress.running[part.name] = 0
+        _, upto = self.chosen(part, decided)
+        return [(job, d) for job, d in zip(part.jobs[:upto], decided[:upto], strict=True) if d is not None]
+
+    def chosen(self, part: SlicePlan, decided: list[Decision | None]) -> tuple[list[Pair], int]:
+        """The release's pairs of a slice and how many jobs of the plan they took: the first accepted ones, in plan order.
+
+        Stops at the first undecided job. Pairs whose reference is a frame of the target count up to the recipe's share of the quota.
+        """
+        cap = math.floor(self.recipe.reference.in_target_max * part.spec.quota)
+        pairs: list[Pair] = []
+        inside = 0
+        for i, decision in enumerate(decided):
+            if decision is None:
+                return pairs, i
+            if decision.pair is not None and (not decision.pair.reference_in_target or inside < cap):
+                inside += decision.pair.reference_in_target
+                pairs.append(decision.pair)
+                if len(pairs) == part.spec.quota:
+                    return pairs, i + 1
+        return pairs, len(decided)
+
+    async def _job(self, job: Job, stages: Stages) -> Decision:
+        """One job to its answer; nothing disappears."""
+        try:
+            pair = await make_pair(job, stages)
+            decision = Decision("accepted", pair=pair)
+        except Rejected as e:
+            decision = Decision("rejected", e.code, e.message)
+        except OutOfSpace:
+            raise
+        except Quarantined as e:
+            decision = Decision("quarantined", e.code, f"{e.message}\n{e.details}".strip())
+        except (Transient, MotionpairError) as e:
+            decision = Decision("quarantined", e.code, e.message)
+        self._decisions[job.id] = decision
+        state = JobState(
+            job=job.id, slice=job.slice, task=job.task, split=job.split, state=decision.state, reason=decision.reason,
+            message=decision.message,
+        )  # fmt: skip
+        self.ledger.set_job(state)
+        return decision
+
+    def _window(self) -> int:
+        largest = max((int(p.workers[0]) for p in self.recipe.pools.values()), default=1)
+        return max(2, IN_FLIGHT_PER_WORKER * largest)
+
+    def gpu_hours(self) -> float:
+        """Spent so far, by the ledger."""
+        return sum(c.seconds * self.recipe.pools[c.pool].gpus for c in self.ledger.costs() if c.pool in self.recipe.pools) / 3600
+
+    def _may_spend(self) -> bool:
+        limit = self.recipe.budget.gpu_hours
+        return limit is None or self.gpu_hours() < limit
+
+    def _show(self, part: SlicePlan, decided: list[Decision | None]) -> None:
+        self.progress.accepted[part.name] = min(sum(d is not None and d.state == "accepted" for d in decided), part.spec.quota)
+        self.progress.rejected = Counter(d.reason for d in self._decisions.values() if d.state == "rejected")
+        self.progress.quarantined = sum(d.state == "quarantined" for d in self._decisions.values())
+        self.progress.changed()
+
+    def seal(self, plan: Plan, decided: dict[str, list[tuple[Job, Decision]]], index: Index) -> RunResult:
+        """Write the release, in plan order."""
+        self.progress.enter("sealing the release")
+        blocks = block_count(self.recipe)
+        pairs: list[tuple[str, Pair, int]] = []
+        left_out: list[LeftOut] = []
+        accepted: dict[str, int] = {}
+        for part in plan.slices:
+            jobs = decided[part.name]
+            chosen = {p.job for p in self.chosen(part, [d for _, d in jobs])[0]}
+            accepted[part.name] = len(chosen)
+            for job, decision in jobs:
+                if job.id in chosen and decision.pair is not None:
+                    pairs.append((job.rank, decision.pair, block_of(job.id, blocks)))
+                else:
+                    state, reason = (decision.state, decision.reason) if decision.pair is None else ("surplus", "reference_in_target")
+                    left_out.append(LeftOut(job=job.id, slice=job.slice, split=job.split, state=state, reason=reason))
+        quotas = {part.name: part.spec.quota for part in plan.slices}
+        quarantined = [s for s in self.ledger.jobs("quarantined") if s.job in self._decisions]
+        rejected = Counter(d.reason for jobs in decided.values() for _, d in jobs if d.state == "rejected")
+        result = RunResult(None, False, accepted, quotas, rejected, quarantined, index, self.memo.ran, self.memo.reused)
+        if pairs:
+            meta = ReleaseMeta(
+                name=self.recipe.recipe, recipe=recipe_digest(self.recipe), mix=self.recipe.mix, quotas=quotas,
+                complete=result.complete, left_out=tuple(left_out), shard_mb=self.recipe.release.shard_mb,
+            )  # fmt: skip
+            root = self.place.out / "release"
+            before = set(os.listdir(root)) if root.is_dir() else set()
+            ordered = [(pair, block) for _, pair, block in sorted(pairs, key=lambda p: p[0])]
+            result.release = write_release(root, ordered, self.place.store, meta)
+            result.new_revision = result.release.name not in before
+        return result
+
+
+def recipe_digest(recipe: Recipe) -> str:
+    """Of what the recipe says about the dataset. Pools, and where the material lies, are left out: they change no byte of it."""
+    value = recipe.model_dump(mode="json", exclude={"pools", "budget"})
+    for source in value["sources"]:
+        del source["clips"]
+    del value["gallery"]
+    for generator in value["generators"].values():
+        generator.pop("pool", None)
+        generator.pop("seconds_per_pair", None)
+    return digest_of(value)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+@contextlib.asynccontextmanager
+async def working(recipe: Recipe, out: Path, progress: Progress, address: str | None = None) -> AsyncIterator[Run]:
+    """A run in an opened workplace, its workers stopped at the end."""
+    place = Workplace(out)
+    with place.opened() as ledger:
+        run = Run(recipe, place, ledger, progress, address)
+        async with run.engine:
+            yield run
+
+
+async def run_recipe(recipe: Recipe, out: Path, progress: Progress, address: str | None = None) -> RunResult:
+    """The whole run. Raises BadRecipe before anything starts, OutOfSpace in the middle; both leave what is finished for the next run."""
+    registry.check(recipe, to_run=True)
+    async with working(recipe, out, progress, address) as run:
+        index = await run.index()
+        write_index(index, out / "index.parquet")
+        plan = make_plan(recipe, index.spans, index.gallery)
+        _refuse_empty(plan, index)
+        decided = await run.pairs(plan)
+        return await asyncio.to_thread(run.seal, plan, decided, index)
+
+
+def _refuse_empty(plan: Plan, index: Index) -> None:
+    if plan.jobs:
+        return
+    why = f"{len(index.bad)} files were left out (see above)" if index.bad else "no span meets the slices' conditions"
+    raise MotionpairError(f"nothing to do: {len(index.spans)} spans in {len(index.clips)} usable clips, and no job among them; {why}.")

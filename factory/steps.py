@@ -1,0 +1,160 @@
+"""A step is a pure function of a frozen request. This file holds what a step is, how its key is made and how one is run.
+
+The steps themselves stand in factory/work/; each module there registers its functions here.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import platform
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from generators import registry, weights
+from manifests.records import Frozen, digest_of
+
+if TYPE_CHECKING:
+    from factory.workbench import Workbench
+
+Q = TypeVar("Q", bound=Frozen)
+A = TypeVar("A", bound=Frozen)
+
+WORK_MODULES = ("factory.work.clips", "factory.work.making", "factory.work.judging", "factory.work.pairing")
+
+HASHED_PACKAGES = ("generators.", "agents.", "manifests.media", "manifests.masks")
+"""Whose source enters a step's key when the step's modules import it; records and recipes are covered by the request itself."""
+
+HASHED_LIBRARIES = ("numpy", "opencv-python-headless", "ai-edge-litert", "decord", "imageio-ffmpeg")
+"""Libraries that change pixels or judgements with their version."""
+
+
+@dataclass(frozen=True)
+class Step(Generic[Q, A]):
+    """One kind of work."""
+
+    name: str
+    request: type[Q]
+    answer: type[A]
+    run: Callable[[Q, Workbench], A]
+    modules: tuple[str, ...]
+    """where its code begins; what these import within HASHED_PACKAGES is found by itself"""
+    weights: tuple[str, ...]
+    depth: int
+    """how late it comes in a pair's life; later steps go first"""
+
+
+STEPS: dict[str, Step[Any, Any]] = {}
+
+
+def step(depth: int, modules: tuple[str, ...] = (), weights: tuple[str, ...] = ()) -> Callable[[Callable[[Q, Workbench], A]], Step[Q, A]]:
+    """Register a function `(request, bench) -> answer` as a step of its own name; both types are read from its annotations."""
+
+    def register(function: Callable[[Q, Workbench], A]) -> Step[Q, A]:
+        hints = inspect.get_annotations(function, eval_str=True, locals={"Workbench": object})
+        made: Step[Q, A] = Step(function.__name__, hints["request"], hints["return"], function, modules, weights, depth)
+        STEPS[made.name] = made
+        return made
+
+    return register
+
+
+def named(name: str) -> Step[Any, Any]:
+    """The registered step. Raises KeyError."""
+    if not STEPS:
+        for module in WORK_MODULES:
+            importlib.import_module(module)
+    return STEPS[name]
+
+
+def key_of(step: Step[Any, Any], request: Frozen) -> str:
+    """SHA-256 over everything that can change the answer, and nothing else (no price, pool, timeout, GPU type, path or host)."""
+    kind = getattr(request, "kind", None)
+    modules, names = step.modules, set(step.weights)
+    user_code = ""
+    if kind is not None:
+        cls = registry.class_of(kind)
+        modules = (*modules, cls.__module__) if kind in registry.BUILTIN else modules
+        user_code = "" if kind in registry.BUILTIN else hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
+        names |= set(cls.weights)
+    content = request.model_dump(mode="json")
+    if user_code:
+        content["kind"] = kind.rpartition(":")[2] if kind else ""  # where the user keeps the file is no part of the work
+    return digest_of(
+        {
+            "step": step.name,
+            "code": code_digest(modules, step.run),
+            "user_code": user_code,
+            "weights": sorted(weights.WEIGHTS[name].sha256 for name in names),
+            "environment": environment(),
+            "request": content,
+        }
+    )
+
+
+@functools.cache
+def environment() -> dict[str, str]:
+    """Versions of what else changes pixels."""
+    versions = {name: importlib.metadata.version(name) for name in HASHED_LIBRARIES}
+    return versions | {"python": ".".join(map(str, sys.version_info[:2])), "machine": platform.machine()}
+
+
+@functools.cache
+def code_digest(modules: tuple[str, ...], function: Callable[..., Any] | None = None) -> str:
+    """Digest of the modules' sources, of all they import within HASHED_PACKAGES, and of one function's text.
+
+    Sources are compared as syntax trees without docstrings, so that a comment or a blank line repeats no work.
+    """
+    seen: dict[str, str] = {}
+    todo = list(modules)
+    while todo:
+        name = todo.pop()
+        if name in seen or not _hashed(name):
+            continue
+        source = _source(name)
+        if source is not None:
+            tree = ast.parse(source)
+            seen[name] = hashlib.sha256(_shape(tree).encode()).hexdigest()
+            todo += _imports(tree, name)
+    text = _shape(ast.parse(textwrap.dedent(inspect.getsource(function)))) if function else ""
+    return digest_of({"modules": seen, "function": text})
+
+
+def _hashed(name: str) -> bool:
+    return any(name == prefix.rstrip(".") or name.startswith(prefix) for prefix in HASHED_PACKAGES)
+
+
+def _source(name: str) -> str | None:
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _imports(tree: ast.Module, name: str) -> list[str]:
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return [f for f in found if f != name]
+
+
+def _shape(tree: ast.AST) -> str:
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        first = body[0] if isinstance(body, list) and body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+            first.value.value = ""
+    return ast.dump(tree)

@@ -1,0 +1,152 @@
+"""What commands tell when they are done, and the picture of a pair."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from factory.index import Index
+from factory.plan import Plan
+from factory.progress import duration
+from factory.run import RunResult
+from manifests import media
+from manifests.errors import BadRecipe
+from manifests.ledger import Ledger
+from manifests.recipe import Recipe
+from manifests.release import PairRow, Release
+from manifests.store import Store
+
+GENERATING = ("generate_image", "generate_video")
+SHEET_FRAMES = 6
+
+
+def tell_result(result: RunResult, console: Console) -> None:
+    """The end of a run."""
+    for name, quota in result.quotas.items():
+        console.print(Text(f"{name}: {result.accepted.get(name, 0)} of {quota} pairs"))
+    if result.rejected:
+        console.print(Text("rejected: " + ", ".join(f"{reason} {n}" for reason, n in sorted(result.rejected.items()))))
+    for job in result.quarantined:
+        console.print(Text(f"quarantined: {job.slice} {job.job[:12]}: {job.message.splitlines()[0]}", style="red"))
+    ran, reused = sum(result.ran.values()), sum(result.reused.values())
+    made = sum(result.ran[name] for name in GENERATING)
+    console.print(Text(f"steps: {ran} run ({made} by generators), {reused} reused from earlier runs"))
+    if not ran:
+        console.print("no generator work was needed: everything was there already")
+    if result.release is None:
+        console.print("nothing was sealed: no pair was accepted", style="red")
+    else:
+        kind = "sealed" if result.new_revision else "unchanged"
+        console.print(Text(f"release {kind}: {result.release}"))
+        console.print(
+            Text(f"look at it: motionpair show {result.release.parent} {Release.open(result.release).rows()[0].key} --sheet pair.png")
+        )
+    if not result.complete:
+        short = [f"{n} {result.accepted.get(n, 0)}/{q}" for n, q in result.quotas.items() if result.accepted.get(n, 0) < q]
+        console.print(Text(f"incomplete: {', '.join(short)}. Add clips or characters, raise repeats, or lower the quota, and run again."))
+
+
+def tell_index(index: Index, path: Path, console: Console) -> None:
+    """A line a clip."""
+    table = Table("clip", "group", "seconds", "spans", "people", "framing", "yaw°", "motion", box=None, pad_edge=False)
+    for file, clip in index.clips:
+        first = clip.spans[0]
+        table.add_row(
+            Text(file.path.name), Text(file.group[:12]), f"{clip.frames / clip.fps:.1f}", str(len(clip.spans)), str(first.people),
+            first.framing, f"{first.yaw_deg:.0f}", f"{first.motion:.2f}",
+        )  # fmt: skip
+    console.print(table)
+    reasons = Counter(b.reason for b in index.bad)
+    left_out = f"; left out: {', '.join(f'{r} {n}' for r, n in sorted(reasons.items()))}" if reasons else ""
+    console.print(Text(f"{len(index.spans)} spans in {len(index.clips)} clips{left_out}. Written to {path}"))
+
+
+def tell_plan(recipe: Recipe, plan: Plan, note: str, console: Console) -> None:
+    """A line a slice."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("slice", "task", "generator", "quota", "acceptance", "attempts", "jobs: train", "validation", "GPU-hours"):
+        table.add_column(column, justify="left" if column in ("slice", "task", "generator") else "right")
+    for part in plan.slices:
+        splits = Counter(job.split for job in part.jobs)
+        hours = "unknown" if part.gpu_hours is None else f"{part.gpu_hours:,.0f}"
+        jobs = [f"{splits['train']:,}", f"{splits['validation']:,}"] if not note else ["–", "–"]
+        table.add_row(
+            part.name,
+            part.spec.task,
+            part.spec.generator,
+            f"{part.spec.quota:,}",
+            f"{part.spec.acceptance:.2f}",
+            f"{part.attempts:,}",
+            *jobs,
+            hours,
+        )
+    console.print(table)
+    known = sum(part.gpu_hours or 0 for part in plan.slices)
+    unknown = [part.spec.generator for part in plan.slices if part.gpu_hours is None]
+    pairs, attempts = sum(p.spec.quota for p in plan.slices), sum(p.attempts for p in plan.slices)
+    total = f"total: {pairs:,} pairs, {attempts:,} attempts, {known:,.0f} GPU-hours"
+    console.print(Text(total + (f" without {', '.join(dict.fromkeys(unknown))}: give seconds_per_pair" if unknown else "")))
+    console.print(Text("acceptance rates are the recipe's assumptions; image generation is not part of the estimate"))
+    if note:
+        console.print(Text(note))
+    for part in plan.slices:
+        if not note and len(part.jobs) < part.spec.quota:
+            console.print(Text(f"{part.name}: only {len(part.jobs)} jobs for a quota of {part.spec.quota}; add clips or raise repeats"))
+        if part.without_character:
+            console.print(Text(f"{part.name}: {part.without_character} spans have no character on their side of the split"))
+
+
+def tell_status(folder: Path, console: Console) -> None:
+    """Where a run stands, from its ledger."""
+    path = folder / "ledger.sqlite"
+    if not path.is_file():
+        raise BadRecipe(f"{folder}: no run has worked there (it has no ledger.sqlite). Give the --out folder of a run.")
+    with Ledger(path, Store(folder / "store")) as ledger:
+        jobs = ledger.jobs()
+        table = Table("slice", "done", "accepted", "rejected", "quarantined", box=None, pad_edge=False)
+        for name in sorted({j.slice for j in jobs}):
+            states = Counter(j.state for j in jobs if j.slice == name)
+            table.add_row(name, str(sum(states.values())), *(str(states[s]) for s in ("accepted", "rejected", "quarantined")))
+        console.print(table)
+        reasons = Counter(j.reason for j in jobs if j.state == "rejected")
+        console.print(Text("rejected: " + (", ".join(f"{r} {n}" for r, n in reasons.most_common()) or "none")))
+        for job in (j for j in jobs if j.state == "quarantined"):
+            console.print(Text(f"quarantined: {job.slice} {job.job[:12]}: {job.message.splitlines()[0]}"))
+        costs = Table("step", "pool", "calls", "worker time", box=None, pad_edge=False)
+        for cost in ledger.costs():
+            costs.add_row(cost.step, cost.pool, str(cost.calls), duration(cost.seconds))
+        console.print(costs)
+
+
+def draw_pair(release: Path, key: str, sheet: Path) -> PairRow:
+    """Write a contact sheet of the pair: rows for driving, driving mask and target, and the reference beside its mask."""
+    opened = Release.open(release)
+    rows = [row for row in opened.rows() if row.key.startswith(key)]
+    if len(rows) != 1:
+        some = ", ".join(row.key for row in opened.rows()[:3])
+        raise BadRecipe(f"{len(rows)} pairs have a key that begins with {key!r}; keys are like {some}.")
+    row = rows[0]
+    pictures: dict[str, list[np.ndarray]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for member in row.members:
+            if not member.name.endswith((".mp4", ".png")):
+                continue
+            file = Path(folder) / member.name
+            file.write_bytes(opened.read_member(row, member.name))
+            if member.name.endswith(".mp4"):
+                frames, _ = media.read_frames(file)
+                picked = np.unique(np.linspace(0, len(frames) - 1, SHEET_FRAMES).astype(int))
+                pictures[member.name] = [frames[i] for i in picked]
+            else:
+                pictures[member.name] = [media.read_image(file)]
+    stills = [image for name in pictures if name.endswith(".png") for image in pictures[name]]
+    lines = [pictures["driving.mp4"], pictures["driving_mask.mp4"], pictures["target.mp4"], stills]
+    labels = [f"driving ({row.generator})", "driving mask", "target (real)", "reference and mask"]
+    media.write_png(sheet, media.contact_sheet(lines, labels, 320))
+    return row

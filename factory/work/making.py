@@ -1,0 +1,101 @@
+"""Steps that make pixels: the painted picture and the synthetic (or rendered) video."""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from factory.steps import step
+from factory.workbench import Workbench
+from generators.base import ImageGenerator, ImageRequest, Mode, Report, VideoGenerator, VideoRequest
+from manifests import media
+from manifests.errors import BadInput
+from manifests.records import Artifact, Digest, Frozen, Geometry
+
+
+class PaintRequest(Frozen):
+    """All that may change a painted picture."""
+
+    kind: str
+    options: dict[str, JsonValue]
+    pictures: dict[str, Digest]
+    """role → gallery picture"""
+    prompt: str
+    negative: str
+    scale: float
+    geometry: Geometry
+    clip: Artifact
+    """People arrays of the clip"""
+    person: int
+    """track of the person to be replaced"""
+    mode: Mode
+    seed: int
+
+
+class Painted(Frozen):
+    picture: Artifact
+    report: Report
+
+
+@step(depth=4, modules=("generators.base",))
+def generate_image(request: PaintRequest, bench: Workbench) -> Painted:
+    """A new character for one person of the clip."""
+    generator = bench.generator(request.kind, dict(request.options))
+    if not isinstance(generator, ImageGenerator):
+        raise BadInput(f"{request.kind} paints no pictures", "mode_unsupported")
+    asked = ImageRequest(
+        pictures={role: bench.clip(digest) for role, digest in sorted(request.pictures.items())},
+        prompt=request.prompt, negative=request.negative, scale=request.scale, geometry=request.geometry,
+        clip_people=bench.people(request.clip).only([request.person]), mode=request.mode, seed=request.seed,
+    )  # fmt: skip
+    generator.validate(asked)
+    out = bench.folder / "painted.png"
+    report = generator.run(asked, out)
+    generator.verify(asked, out)
+    return Painted(picture=bench.keep(out, ".png"), report=report)
+
+
+class AnimateRequest(Frozen):
+    """All that may change a synthetic video."""
+
+    kind: str
+    options: dict[str, JsonValue]
+    mode: Mode
+    clip_video: Artifact
+    clip: Artifact
+    """People arrays of the clip"""
+    driven: tuple[int, ...]
+    painted: tuple[Artifact, ...]
+    prompt: str
+    geometry: Geometry
+    seed: int
+
+
+class Synthetic(Frozen):
+    video: Artifact
+    """at the pair's geometry"""
+    raw_frames: int
+    raw_fps: float
+    report: Report
+
+
+@step(depth=6, modules=("generators.base",))
+def generate_video(request: AnimateRequest, bench: Workbench) -> Synthetic:
+    """The characters perform the clip's motion. What the generator wrote is brought to the pair's geometry by timestamp."""
+    generator = bench.generator(request.kind, dict(request.options))
+    if not isinstance(generator, VideoGenerator):
+        raise BadInput(f"{request.kind} makes no videos", "mode_unsupported")
+    asked = VideoRequest(
+        mode=request.mode, clip=bench.file(request.clip_video), clip_people=bench.people(request.clip).only(list(request.driven)),
+        painted=tuple(bench.file(a) for a in request.painted), prompt=request.prompt, geometry=request.geometry, seed=request.seed,
+    )  # fmt: skip
+    generator.validate(asked)
+    raw = bench.folder / "raw.mp4"
+    report = generator.run(asked, raw)
+    generator.verify(asked, raw)
+    probe, geometry = media.probe(raw), request.geometry
+    fits = (probe.frames, probe.width, probe.height) == (geometry.frames, geometry.width, geometry.height)
+    out = raw
+    if not fits or abs(probe.fps - geometry.fps) > 1e-3:
+        out = bench.folder / "synthetic.mp4"
+        media.conform(raw, out, geometry)
+    return Synthetic(video=bench.keep(out, ".mp4"), raw_frames=probe.frames, raw_fps=round(probe.fps, 4), report=report)

@@ -1,0 +1,118 @@
+"""What a worker has at hand: the store, a folder for files, the models it has loaded, and where the clips lie."""
+
+from __future__ import annotations
+
+import errno
+import io
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import Any, Literal
+
+from factory import steps
+from generators import registry
+from generators.base import Generator
+from generators.poses.people import PeopleTracker
+from generators.poses.tracks import People
+from manifests.errors import BadAnswer, BadInput, OutOfMemory, OutOfSpace, Rejected, Transient
+from manifests.records import Artifact, Digest, Frozen, canonical_json, digest_of
+from manifests.store import Cost, Outcome, Store
+
+
+class Fault(Frozen):
+    """A call that ended without an outcome: nothing is remembered of it."""
+
+    response: Literal["transient", "out_of_space", "error"]
+    message: str
+    details: str = ""
+    """traceback"""
+
+
+class Workbench:
+    """One worker's tools. Heavy ones are loaded on first use and kept."""
+
+    def __init__(self, store_url: str, files: dict[str, str], pool: str = "local") -> None:
+        self.store = Store(store_url)
+        self.pool = pool
+        self._files = files
+        self._tracker: PeopleTracker | None = None
+        self._generators: dict[str, Generator] = {}
+        self._kept: list[Artifact] = []
+        self.folder = Path()
+
+    def run(self, name: str, request: dict[str, Any], key: str) -> dict[str, Any]:
+        """Run one step and write its outcome to the store; returns the Outcome or a Fault as a dict with the key `type`."""
+        step = steps.named(name)
+        parsed = step.request.model_validate(request)
+        self._kept = []
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="motionpair-") as folder:
+            self.folder = Path(folder)
+            try:
+                answer = step.run(parsed, self).model_dump(mode="json")
+                outcome = {"status": "ok", "answer": answer}
+            except (BadInput, BadAnswer, Rejected) as e:
+                outcome = {"status": "rejected", "reason": e.code, "message": e.message}
+            except Exception as e:
+                return {"type": "fault", **_fault(e).model_dump()}
+        cost = Cost(seconds=round(time.perf_counter() - began, 4), pool=self.pool)
+        made = Outcome.model_validate(
+            outcome | {"key": key, "step": name, "artifacts": self._kept, "request": parsed.model_dump(mode="json"), "cost": cost}
+        )
+        try:
+            self.store.put_outcome(made)
+        except Exception as e:
+            return {"type": "fault", **_fault(e).model_dump()}
+        return {"type": "outcome", **made.model_dump(mode="json")}
+
+    def clip(self, source: Digest) -> Path:
+        """The file of a source clip or gallery picture. Raises Transient when this node doesn't have it."""
+        path = Path(self._files.get(source, ""))
+        if source not in self._files or not path.is_file():
+            raise Transient(f"source {source[:12]}… is not on this node; sources must be readable under the same path everywhere.")
+        return path
+
+    def file(self, artifact: Artifact) -> Path:
+        """A stored artifact as a local file, read-only."""
+        return self.store.local_path(artifact, self.folder)
+
+    def people(self, arrays: Artifact) -> People:
+        return People.load(self.store.get(arrays.digest))
+
+    def keep(self, made: Path | bytes, suffix: str) -> Artifact:
+        """Put what was made into the store."""
+        artifact = self.store.put(made, suffix)
+        self._kept.append(artifact)
+        return artifact
+
+    def keep_people(self, people: People) -> Artifact:
+        buffer = io.BytesIO()
+        people.save(buffer)
+        return self.keep(buffer.getvalue(), ".npz")
+
+    @property
+    def tracker(self) -> PeopleTracker:
+        if self._tracker is None:
+            self._tracker = PeopleTracker()
+            self._tracker.setup()
+        return self._tracker
+
+    def generator(self, kind: str, options: dict[str, Any]) -> Generator:
+        """The generator, set up once per kind and options."""
+        name = digest_of({"kind": kind, "options": canonical_json(options).decode()})
+        if name not in self._generators:
+            made = registry.create(kind, options)
+            made.setup()
+            self._generators[name] = made
+        return self._generators[name]
+
+
+def _fault(error: Exception) -> Fault:
+    details = "".join(traceback.format_exception(error))[-4000:]
+    message = f"{type(error).__name__}: {error}" if not hasattr(error, "message") else str(error)
+    if isinstance(error, OutOfSpace) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        return Fault(response="out_of_space", message=message, details=details)
+    if isinstance(error, MemoryError):
+        return Fault(response="transient", message=OutOfMemory("the worker ran out of memory").message, details=details)
+    return Fault(response="transient" if isinstance(error, Transient) else "error", message=message, details=details)

@@ -1,0 +1,166 @@
+"""The light and ground work of a collage: colours that fit, shadows, backgrounds that reach the picture's edge."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from generators.images.matte import FEET, CutOut, Floats, Standing
+from generators.poses.tracks import INDEX
+from manifests.media import Image
+
+FLOOR_SHARE = 0.76
+"""height in a scene picture at which the floor can be counted on"""
+ZOOM_MAX = 2.4
+TORSO = tuple(INDEX[j] for j in ("left_shoulder", "right_shoulder", "right_hip", "left_hip"))
+GREYS = (232, 150, 66)
+
+
+def to_lab(image_HWC: npt.NDArray[np.uint8] | Floats) -> Floats:
+    """CIE Lab (L 0 to 100) of RGB 0 to 255."""
+    return np.asarray(cv2.cvtColor(np.asarray(image_HWC, np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
+
+
+def from_lab(lab_HWC: Floats) -> Image:
+    """uint8 RGB of CIE Lab."""
+    return np.clip(np.round(cv2.cvtColor(lab_HWC, cv2.COLOR_LAB2RGB) * 255), 0, 255).astype(np.uint8)
+
+
+def _moments(lab_HWC: Floats, where_HW: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    pixels = lab_HWC[where_HW].astype(np.float64)
+    return pixels.mean(0).astype(np.float32), (pixels.std(0) + 1e-3).astype(np.float32)
+
+
+def matched(image_HWC: Image, alpha_HW: Floats, scene_HWC: Image, strength: float) -> Image:
+    """The character's colours pulled towards the scene's (Reinhard and others 2001, mean and spread in Lab), only in part.
+
+    Lightness moves by `strength` of the difference, colour by half of that, contrast by 10 % at most.
+    """
+    lab = to_lab(image_HWC)
+    mean, spread = _moments(lab, alpha_HW > 0.5)
+    scene_mean, scene_spread = _moments(to_lab(scene_HWC), np.ones(scene_HWC.shape[:2], np.bool_))
+    move = np.clip(scene_mean - mean, -40, 40) * np.array([strength, strength / 2, strength / 2], np.float32)
+    gain = np.clip(1 + strength * (scene_spread / spread - 1), 0.9, 1.1).astype(np.float32)
+    return from_lab((lab - mean) * gain + mean + move)
+
+
+def dressed(cut: CutOut, cloth_lab: tuple[Floats, Floats]) -> tuple[Image, bool]:
+    """The torso's cloth in another's colour: its mean, and a spread between both; the shading stays. False: nothing to dress.
+
+    The cloth is the torso and what joins it in the torso's own colour (sleeves); where the torso is bare skin, the torso alone.
+    """
+    torso = torso_of(cut.person, cut.alpha_HW)
+    if torso.sum() < 50:
+        return cut.image_HWC, False
+    lab = to_lab(cut.image_HWC)
+    core = cv2.erode(torso.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    mean, spread = _moments(lab, core if core.any() else torso)
+    region = torso | _sleeves(cut, lab, torso, mean)
+    soft = np.minimum(cv2.GaussianBlur(region.astype(np.float32), (0, 0), max(1.0, 0.008 * cut.person.metre_px)), cut.alpha_HW)
+    target, target_spread = cloth_lab
+    gain = np.clip(target_spread / spread, 0.6, 1.2).astype(np.float32)
+    gain[0] = np.clip(gain[0], 0.85, 1.15)
+    new = from_lab((lab - mean) * gain + target).astype(np.float32)
+    return np.round(cut.image_HWC * (1 - soft[..., None]) + new * soft[..., None]).astype(np.uint8), True
+
+
+def torso_of(person: Standing, alpha_HW: Floats) -> npt.NDArray[np.bool_]:
+    """The quadrilateral of shoulders and hips, a little wider, inside the character."""
+    corners = person.landmarks_33x2[list(TORSO)].astype(np.float64)
+    middle = corners.mean(0)
+    corners = middle + (corners - middle) * [1.22, 1.06]
+    filled = np.zeros(alpha_HW.shape, np.uint8)
+    cv2.fillConvexPoly(filled, cv2.convexHull(np.round(corners).astype(np.int32)), 1)
+    return np.asarray((filled > 0) & (alpha_HW > 0.5))
+
+
+def _sleeves(cut: CutOut, lab_HWC: Floats, torso_HW: npt.NDArray[np.bool_], mean: Floats) -> npt.NDArray[np.bool_]:
+    """Pixels joined to the torso, of its colour but not of the face's."""
+    xy, wide = cut.person.landmarks_33x2, 0.17 * cut.person.metre_px
+    near = np.zeros(cut.alpha_HW.shape, np.uint8)
+    for chain in ((11, 13, 15), (12, 14, 16), (11, 12), (23, 24)):
+        cv2.polylines(near, [np.round(xy[list(chain)]).astype(np.int32)], False, 1, max(1, round(wide)))
+    nose = np.round(xy[0]).astype(int)
+    skin = np.zeros(cut.alpha_HW.shape, np.uint8)
+    cv2.circle(skin, (int(nose[0]), int(nose[1])), max(2, round(0.05 * cut.person.metre_px)), 1, -1)
+    own = np.linalg.norm((lab_HWC - mean)[..., 1:], axis=2)
+    face = skin > 0
+    other = np.linalg.norm((lab_HWC - np.median(lab_HWC[face], 0))[..., 1:], axis=2) if face.any() else own + 1
+    alike = ((own < 16) & (own < other) & (near > 0) & (cut.alpha_HW > 0.4)) | torso_HW
+    _, labels = cv2.connectedComponents(alike.astype(np.uint8))
+    return np.asarray(alike & np.isin(labels, np.unique(labels[torso_HW])))
+
+
+def cloth_of(image_HWC: Image, where_HW: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Mean and spread, in Lab, of a piece of cloth."""
+    return _moments(to_lab(image_HWC), where_HW)
+
+
+def scene_window(scene_HWC: Image, height: int, width: int, ground_y: float | None, seed: int) -> Image:
+    """The scene cut to the picture's size so that `ground_y` falls on its floor; which part, and whether mirrored, is the seed's."""
+    rows, columns = scene_HWC.shape[:2]
+    tall = min(float(rows), columns * height / width)
+    if ground_y is None:
+        top = (rows - tall) / 2
+    else:
+        below = max(0.02, 1 - ground_y / height)
+        tall = max(min(tall, rows * (1 - FLOOR_SHARE) / below), tall / ZOOM_MAX)
+        top = min(max(0.0, FLOOR_SHARE * rows - tall * ground_y / height), rows - tall)
+    wide = tall * width / height
+    rng = np.random.default_rng([seed, 11])
+    left = (columns - wide) * float(rng.uniform(0.25, 0.75))
+    m = np.array([[width / wide, 0, -left * width / wide], [0, height / tall, -top * height / tall]])
+    source = scene_HWC if height >= tall else cv2.GaussianBlur(scene_HWC, (0, 0), 0.45 * tall / height)
+    out = np.asarray(cv2.warpAffine(source, m, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    return np.ascontiguousarray(out[:, ::-1]) if rng.random() < 0.5 else out
+
+
+def extended(background_HWC: Image, scale: float, left: float, top: float, height: int, width: int) -> tuple[Image, float]:
+    """The character's own background laid under it, its edges continued and blurred; and the share that had to be invented."""
+    m = np.array([[scale, 0, left], [0, scale, top]])
+    source = background_HWC if scale >= 1 else cv2.GaussianBlur(background_HWC, (0, 0), 0.45 / scale)
+    rows, columns = background_HWC.shape[:2]
+    pad_x = int(max(left, width - left - columns * scale, 0) / scale) + 2
+    wide = cv2.copyMakeBorder(source, 0, 0, pad_x, pad_x, cv2.BORDER_REFLECT_101 if pad_x < columns else cv2.BORDER_REPLICATE)
+    shift = m.copy()
+    shift[0, 2] -= pad_x * scale
+    laid = cv2.warpAffine(wide, shift, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    known = cv2.warpAffine(np.ones((rows, columns), np.float32), m, (width, height)) > 0.5
+    away = cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 5)[..., None] / (0.12 * max(height, width))
+    out = laid.astype(np.float32)
+    for sigma, where in ((0.006, 0.1), (0.02, 0.5), (0.045, 1.0)):
+        soft = cv2.GaussianBlur(laid, (0, 0), max(0.8, sigma * max(height, width))).astype(np.float32)
+        share = np.clip(away / where, 0, 1)
+        out = out * (1 - share) + soft * share
+    return np.clip(np.round(out), 0, 255).astype(np.uint8), float(1 - known.mean())
+
+
+def shaded(scene_HWC: Image, feet_33x2: Floats, metre_px: float, strength: float) -> Image:
+    """A soft pool of shadow around the feet and a darker spot under each."""
+    height, width = scene_HWC.shape[:2]
+    dark = np.zeros((height, width), np.float32)
+    pairs = (FEET[:2], FEET[2:])
+    spots = [(feet_33x2[list(pair)].mean(0), float(feet_33x2[list(pair), 1].max())) for pair in pairs]
+    ground = max(y for _, y in spots)
+    for at, low in spots:
+        lifted = np.clip(1 - (ground - low) / (0.25 * metre_px), 0, 1)
+        dark = np.maximum(dark, lifted * _disc(dark.shape, (float(at[0]), low), 0.15 * metre_px, 0.035 * metre_px, 0.025 * metre_px))
+    middle = float(np.mean([at[0] for at, _ in spots]))
+    pool = _disc(dark.shape, (middle, ground), 0.40 * metre_px, 0.075 * metre_px, 0.07 * metre_px)
+    shade = 1 - strength * np.clip(0.9 * dark + 0.5 * pool, 0, 1)
+    return np.round(scene_HWC * shade[..., None]).astype(np.uint8)
+
+
+def _disc(shape: tuple[int, ...], centre: tuple[float, float], across: float, deep: float, blur: float) -> Floats:
+    ys, xs = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
+    inside = ((xs - centre[0]) / max(across, 1)) ** 2 + ((ys - centre[1]) / max(deep, 1)) ** 2 <= 1
+    return np.asarray(cv2.GaussianBlur(inside.astype(np.float32), (0, 0), max(0.6, blur)), np.float32)
+
+
+def neutral(cut: CutOut, height: int, width: int) -> Image:
+    """A plain grey that stands off from the character's rim."""
+    rim = (cut.alpha_HW > 0.9) & (cv2.erode((cut.alpha_HW > 0.9).astype(np.uint8), np.ones((9, 9), np.uint8)) == 0)
+    pixels = cut.image_HWC[rim].astype(np.float32)
+    distance = [float(np.percentile(np.linalg.norm(pixels - grey, axis=1), 10)) if len(pixels) else 0.0 for grey in GREYS]
+    return np.full((height, width, 3), GREYS[int(np.argmax(distance))], np.uint8)

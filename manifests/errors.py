@@ -1,0 +1,67 @@
+"""Exceptions named for the response they call for, not for the place they come from.
+
+Every message is one line that says what was got, what it may be and what to do. `code` is a short machine-readable reason that
+travels into outcomes, ledgers and reports.
+"""
+
+
+class MotionpairError(Exception):
+    """Root of everything this project raises on purpose."""
+
+    code = "error"
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message, code)
+        self.message = message
+        self.code = code or type(self).code
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class BadInput(MotionpairError):
+    """The input itself can't be used. Asking again gives the same answer: report it and go on with the others."""
+
+    code = "bad_input"
+
+
+class BadRecipe(MotionpairError):
+    """The user asked for something that can't be: an unknown key, an impossible quota. Exit code 2."""
+
+    code = "bad_recipe"
+
+
+class BadAnswer(MotionpairError):
+    """A model answered outside its schema or wrote a file that is not what was asked for."""
+
+    code = "bad_answer"
+
+
+class Rejected(MotionpairError):
+    """A job was tried within its budget and no result passed. An ordinary outcome, remembered like any other."""
+
+    code = "rejected"
+
+
+class Transient(MotionpairError):
+    """The machine's fault, not the work's (a lost worker, a timeout): try again, remember nothing."""
+
+    code = "transient"
+
+
+class OutOfMemory(Transient):
+    """The task did not fit; retried alone before it is quarantined."""
+
+    code = "out_of_memory"
+
+
+class OutOfSpace(MotionpairError):
+    """The disk is full or can't be written. The run stops and can be resumed."""
+
+    code = "out_of_space"
+
+
+class Damaged(MotionpairError):
+    """Stored bytes are not what their digest says."""
+
+    code = "damaged"

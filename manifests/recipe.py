@@ -1,0 +1,341 @@
+"""What to make, as syntax: sources, gallery, slices with quotas, agents, generators, pools and budgets.
+
+A recipe is YAML. Everything is frozen, every unknown key is refused with the nearest known name, and every error names the place.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from manifests.errors import BadRecipe
+from manifests.records import Framing, Frozen, Task
+
+MAX_RECIPE_BYTES = 1_000_000
+PAPER_MIX: dict[Task, int] = {"animation": 60, "replacement": 20, "pose": 20}
+"""the published sampling weights"""
+
+
+def _as_range(value: Any) -> tuple[float, float]:
+    """`3`, `2..6`, `0.5..` and `..4` become a (low, high) pair."""
+    try:
+        if isinstance(value, tuple | list):
+            low, high = value
+        elif isinstance(value, str) and ".." in value:
+            low, _, high = value.partition("..")
+        else:
+            low = high = value
+        pair = float(low or 0), float(1e9 if high == "" else high)
+    except (TypeError, ValueError):
+        raise ValueError("a range is a number, low..high, low.. or ..high, got " + repr(value)) from None
+    if not 0 <= pair[0] <= pair[1]:
+        raise ValueError(f"a range goes up from 0 or more, got {value!r}")
+    return pair
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Range = Annotated[tuple[float, float], BeforeValidator(_as_range)]
+"""Both ends belong to it. Written as `3`, `2..6`, `0.5..` or `..4`."""
+
+MOTION_HIGH = 0.35
+"""body heights per second; at or above it motion is called high (chosen between standing gestures and walking or dancing)"""
+
+
+class GeometrySpec(Frozen):
+    """Frames, rate and sizes of all pairs."""
+
+    frames: int = Field(default=81, ge=5)
+    """4n+1"""
+    fps: float = Field(default=16.0, gt=0, le=120)
+    sizes: tuple[tuple[int, int], ...] = Field(default=((512, 896), (896, 512)), min_length=1)
+    """(height, width), multiples of 32; a span takes the one whose aspect is nearest its clip's"""
+
+    @model_validator(mode="after")
+    def _allowed(self) -> GeometrySpec:
+        if self.frames % 4 != 1:
+            raise ValueError(f"frames must be 4n+1 (5, 9, 13, 17 … 81), got {self.frames}")
+        for height, width in self.sizes:
+            if height % 32 or width % 32 or min(height, width) < 64:
+                raise ValueError(f"sizes are [height, width] in multiples of 32 and at least 64, got [{height}, {width}]")
+        return self
+
+
+class Source(Frozen):
+    """Where real clips come from."""
+
+    clips: str
+    """a folder, a file or a glob; `samples:clips` are the sample clips"""
+    group_by: Literal["folder", "clip"] = "folder"
+    """folder: the clips of one subfolder are one source group (same scene or person); clip: each clip is its own group"""
+    spans_per_clip: int = Field(default=100, ge=1)
+    licence: str = "unknown"
+
+
+class Gallery(Frozen):
+    """Pictures that new characters are made of; a picture's subfolder is its group."""
+
+    characters: str = "samples:characters"
+    clothing: str | None = None
+    scenes: str | None = None
+
+
+class SplitSpec(Frozen):
+    """Train and validation never share a source group or a gallery picture."""
+
+    validation_fraction: float = Field(default=0.05, ge=0, lt=1)
+    """of the groups, by hash"""
+    validation_groups: tuple[str, ...] = ()
+    """groups that are validation by name"""
+
+
+class ReferenceSpec(Frozen):
+    """The picture of the real person that a pair shows the trainer."""
+
+    min_gap_s: float = Field(default=1.0, ge=0)
+    """distance from the span, in the same shot"""
+    in_target_max: float = Field(default=0.1, ge=0, le=1)
+    """share of a slice's pairs whose reference may be a frame of the span itself"""
+
+
+class Where(Frozen):
+    """Which spans of the index a slice takes."""
+
+    people: Range = (1.0, 6.0)
+    motion: Literal["low", "high"] | Range = (0.0, 1e9)
+    """energy in body heights per second; low and high meet at 0.35"""
+    framing: Annotated[tuple[Framing, ...], BeforeValidator(_as_tuple)] = ("close", "half", "full")
+    yaw_max_deg: float = Field(default=180.0, ge=0, le=180)
+    """largest median body yaw away from the camera"""
+
+    def motion_range(self) -> tuple[float, float]:
+        if self.motion == "low":
+            return 0.0, MOTION_HIGH
+        return (MOTION_HIGH, 1e9) if self.motion == "high" else self.motion
+
+
+class Slice(Frozen):
+    """One part of the dataset."""
+
+    task: Task
+    generator: str
+    painter: str = "painter"
+    """the image generator, unless the task is pose"""
+    quota: int = Field(ge=1)
+    where: Where = Where()
+    acceptance: float = Field(default=0.6, gt=0, le=1)
+    """assumed share of attempts that pass; for planning only"""
+    repeats: int = Field(default=1, ge=1, le=100)
+    """how often one span may be used, each time with another seed and shortlist"""
+
+
+class JobBudget(Frozen):
+    """What one pair may cost."""
+
+    candidates: int = Field(default=3, ge=1, le=16)
+    image_attempts: int = Field(default=3, ge=1, le=16)
+    video_attempts: int = Field(default=2, ge=1, le=16)
+
+
+class RunBudget(Frozen):
+    """When to stop admitting jobs; those in flight are finished."""
+
+    gpu_hours: float | None = Field(default=None, gt=0)
+
+
+class BrainSpec(Frozen):
+    """Who judges where measuring is not enough."""
+
+    kind: Literal["builtin"] = "builtin"
+
+
+class CheckerSpec(Frozen):
+    """Thresholds of the hard checks. All of them enter the step keys of the inspections."""
+
+    limb_error_max_deg: float = Field(default=20.0, gt=0)
+    """median difference of limb directions between the clip and the synthetic video"""
+    yaw_max_deg: float = Field(default=75.0, gt=0)
+    """between the painted character and the clip's person"""
+    identity_gap_min: float = Field(default=8.0, ge=0)
+    """CIE76 colour difference between the real person and the new character: below it they look the same"""
+    identity_drift_max: float = Field(default=30.0, gt=0)
+    """the same distance between the synthetic video and its painted picture: above it the character changed"""
+    confidence_min: float = Field(default=0.35, ge=0, le=1)
+    """the generator's own confidence"""
+    frozen_max: float = Field(default=0.5, ge=0, le=1)
+    black_max: float = Field(default=0.05, ge=0, le=1)
+    coverage_min: float = Field(default=0.004, ge=0, le=1)
+    """share of the frame that the character's mask covers"""
+
+
+class AgentsSpec(Frozen):
+    brain: BrainSpec = BrainSpec()
+    checker: CheckerSpec = CheckerSpec()
+
+
+class GeneratorSpec(BaseModel):
+    """A generator entry: its kind, how it is planned, and its own options (all other keys, checked against the kind)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    kind: str
+    """a built-in kind, or `path/gen.py:Class`"""
+    pool: str | None = None
+    """default: the pool of the entry's own name, else `cpu`"""
+    seconds_per_pair: float | None = Field(default=None, gt=0)
+    """on one worker of its pool, for planning"""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class PoolSpec(Frozen):
+    """Identical workers."""
+
+    workers: Range = (1.0, 1.0)
+    """a number or `low..high`; this version starts the low number and never more than the high one"""
+    cpus: float = Field(default=1.0, gt=0)
+    gpus: float = Field(default=0.0, ge=0)
+    accelerator: str | None = None
+    timeout_s: float = Field(default=1800.0, gt=0)
+    """for one call"""
+
+
+class ReleaseSpec(Frozen):
+    shard_mb: int = Field(default=1024, ge=1)
+
+
+class Recipe(Frozen):
+    """The whole recipe."""
+
+    recipe: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    seed: int = Field(ge=0)
+    geometry: GeometrySpec = GeometrySpec()
+    sources: tuple[Source, ...] = Field(min_length=1)
+    gallery: Gallery = Gallery()
+    split: SplitSpec = SplitSpec()
+    reference: ReferenceSpec = ReferenceSpec()
+    slices: dict[str, Slice] = Field(min_length=1)
+    mix: dict[Task, int] = Field(default_factory=lambda: dict(PAPER_MIX))
+    budget_per_job: JobBudget = JobBudget()
+    budget: RunBudget = RunBudget()
+    agents: AgentsSpec = AgentsSpec()
+    generators: dict[str, GeneratorSpec]
+    pools: dict[str, PoolSpec] = Field(default_factory=dict)
+    release: ReleaseSpec = ReleaseSpec()
+
+    @field_validator("mix")
+    @classmethod
+    def _positive(cls, mix: dict[Task, int]) -> dict[Task, int]:
+        if any(v < 0 for v in mix.values()) or not sum(mix.values()):
+            raise ValueError(f"mix needs weights of 0 or more that are not all 0, got {mix}")
+        return mix
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Recipe:
+        for name, part in self.slices.items():
+            wanted = {"generator": part.generator} | ({} if part.task == "pose" else {"painter": part.painter})
+            for role, generator in wanted.items():
+                if generator not in self.generators:
+                    raise ValueError(
+                        f"slices.{name}.{role}: {generator!r} stands not under generators{_nearest(generator, self.generators)}"
+                    )
+        for name, spec in self.generators.items():
+            if spec.pool and spec.pool not in self.pools:
+                raise ValueError(f"generators.{name}.pool: {spec.pool!r} stands not under pools{_nearest(spec.pool, self.pools)}")
+        return self
+
+    def pool_of(self, generator: str) -> str:
+        """The pool that a generator entry runs on."""
+        return self.generators[generator].pool or (generator if generator in self.pools else "cpu")
+
+
+def _nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    hint = f". Did you mean {near[0]!r}?" if near else ""
+    return f"{hint} (known: {', '.join(sorted(known)) or 'none'})"
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe. Raises BadRecipe with one line per mistake: what was got, what may stand there, the nearest name.
+
+    A path that is no file but the name of a bundled recipe (`quickstart`, `motionpair-60k`) is taken from the package.
+    """
+    file = Path(path)
+    bundled = Path(__file__).parent / "recipes" / f"{file.stem}.yaml"
+    if not file.is_file() and file.name in (file.stem, bundled.name) and bundled.is_file():
+        file = bundled
+    if not file.is_file():
+        names = sorted(p.stem for p in bundled.parent.glob("*.yaml"))
+        raise BadRecipe(f"{path}: no such recipe. Give a .yaml file or the name of a bundled one: {', '.join(names)}.")
+    if file.stat().st_size > MAX_RECIPE_BYTES:
+        raise BadRecipe(f"{path}: {file.stat().st_size} bytes; a recipe has at most {MAX_RECIPE_BYTES}.")
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        raise BadRecipe(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
+    return parse_recipe(data, str(path))
+
+
+def parse_recipe(data: Any, where: str = "recipe") -> Recipe:
+    """A recipe from parsed YAML. Raises BadRecipe."""
+    if not isinstance(data, dict):
+        raise BadRecipe(f"{where}: expected a mapping with the keys {', '.join(Recipe.model_fields)}, got {type(data).__name__}.")
+    return validated(Recipe, data, where)
+
+
+M = typing.TypeVar("M", bound=BaseModel)
+
+
+def validated(model: type[M], data: Any, where: str) -> M:
+    """`data` as `model`. Raises BadRecipe with a readable line for every mistake."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as e:
+        errors = e.errors()
+        inner = [err for err in errors if not any(o["loc"][: len(err["loc"])] == err["loc"] and o is not err for o in errors)]
+        inner.sort(key=lambda err: err["type"] == "missing")  # a misspelt key is the likelier cause of a missing one
+        raise BadRecipe("\n".join(dict.fromkeys(f"{where}: {_explain(model, err)}" for err in inner))) from None
+
+
+def _explain(model: type[BaseModel], error: Any) -> str:
+    loc = [str(part) for part in error["loc"]]
+    place = ".".join(part for part in loc if "[" not in part and not part.startswith("tuple")) or "(top)"
+    if error["type"] == "extra_forbidden":
+        fields = _fields_at(model, loc[:-1])
+        return f"{place}: unknown key{_nearest(loc[-1], fields)}"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return f"{place}: is missing"
+    if error["type"] == "value_error":
+        return f"{place}: {message}" if place != "(top)" else message
+    return f"{place}: got {error['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def _fields_at(model: type[BaseModel], loc: list[str]) -> list[str]:
+    """The keys allowed at a place, found by walking the annotations along the error's location."""
+    current: Any = model
+    for part in loc:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            if part not in current.model_fields:
+                return []
+            current = current.model_fields[part].annotation
+        else:
+            current = _inside(current)
+    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+
+
+def _inside(annotation: Any) -> Any:
+    """The value type of dict[...], tuple[...] or a union."""
+    args = [a for a in typing.get_args(annotation) if a is not Ellipsis and a is not types.NoneType]
+    return args[-1] if args else annotation

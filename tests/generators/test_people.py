@@ -1,0 +1,365 @@
+"""The tracker on real people, and the figures that are read off its arrays."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from generators.poses import association, blazepose, sides, silhouettes, smoothing, summary
+from generators.poses.people import PeopleTracker
+from generators.poses.tracks import INDEX, People
+from manifests import media
+from manifests.errors import BadInput
+from manifests.records import Geometry, rounded
+
+Clips = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def tracker() -> PeopleTracker:
+    return PeopleTracker()
+
+
+@pytest.fixture(scope="session")
+def frames(sample_clip: Clips) -> Callable[[str], np.ndarray]:
+    def read(name: str) -> np.ndarray:
+        return media.read_clip(sample_clip(name), 16.0, short_side=288)
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def single(tracker: PeopleTracker, frames: Callable[[str], np.ndarray]) -> People:
+    return tracker.track(frames("single"), 16.0)
+
+
+@pytest.fixture(scope="session")
+def crossing(tracker: PeopleTracker, frames: Callable[[str], np.ndarray]) -> People:
+    """multi3: the man leans and throws in front of the woman."""
+    return tracker.track(frames("multi3"), 16.0)
+
+
+def standing(frames: int = 5, turned_deg: float = 0.0, height: int = 320, width: int = 256) -> People:
+    """One made-up person: arms down, facing the camera or turned about the vertical axis, 100 px a metre."""
+    metres = {
+        "nose": (0, -0.6, -0.12), "left_ear": (0.08, -0.6, 0), "right_ear": (-0.08, -0.6, 0), "left_shoulder": (0.2, -0.45, 0),
+        "right_shoulder": (-0.2, -0.45, 0), "left_elbow": (0.25, -0.2, 0), "right_elbow": (-0.25, -0.2, 0), "left_wrist": (0.27, 0.05, 0),
+        "right_wrist": (-0.27, 0.05, 0), "left_hip": (0.1, 0, 0), "right_hip": (-0.1, 0, 0), "left_knee": (0.1, 0.4, 0),
+        "right_knee": (-0.1, 0.4, 0), "left_ankle": (0.1, 0.8, 0), "right_ankle": (-0.1, 0.8, 0), "left_heel": (0.1, 0.85, 0.03),
+        "right_heel": (-0.1, 0.85, 0.03), "left_foot_index": (0.1, 0.85, -0.12), "right_foot_index": (-0.1, 0.85, -0.12),
+    }  # fmt: skip
+    world = np.zeros((33, 3))
+    for name, where in metres.items():
+        world[INDEX[name]] = where
+    for side in ("left", "right"):
+        for part in ("eye_inner", "eye", "eye_outer"):
+            world[INDEX[f"{side}_{part}"]] = (0.03 if side == "left" else -0.03, -0.63, -0.1)
+        world[INDEX[f"mouth_{side}"]] = (0.02 if side == "left" else -0.02, -0.56, -0.1)
+        for part in ("pinky", "index", "thumb"):
+            world[INDEX[f"{side}_{part}"]] = world[INDEX[f"{side}_wrist"]] + (0, 0.08, 0)
+    angle = np.radians(turned_deg)
+    x, z = world[:, 0].copy(), world[:, 2].copy()
+    world[:, 0], world[:, 2] = np.cos(angle) * x - np.sin(angle) * z, np.sin(angle) * x + np.cos(angle) * z
+    picture = world * 100 + [width / 2, height / 2, 0]
+    masks = np.zeros((1, frames, height, width), np.uint8)
+    masks[:, :, 90:250, 100:156] = 255
+    shape = (1, frames, 33, 3)
+    return People(
+        np.broadcast_to(picture, shape).astype(np.float32), np.broadcast_to(world, shape).astype(np.float32),
+        np.ones((1, frames, 33), np.float32), np.ones((1, frames), np.bool_), masks, 16.0,
+    )  # fmt: skip
+
+
+def test_one_person_is_found_in_every_frame_and_described(single: People) -> None:
+    (person,) = summary.describe(single)
+    assert single.present_PT.all()
+    assert person.framing == "full"
+    assert person.presence == 1.0
+    assert person.confidence > 0.9
+    assert abs(person.yaw_deg) < 60
+    assert 0.1 < person.motion < 1.0
+    assert 170 < person.height < 240
+    assert {"nose", "left_wrist", "right_ankle"} <= set(person.visible_joints)
+
+
+def test_masks_lie_on_the_person(single: People) -> None:
+    share = (single.masks_PTHW[0] >= 128).mean(axis=(1, 2))
+    assert (share > 0.03).all()
+    assert (share < 0.15).all()
+    for t in range(single.frames):
+        for x, y in single.landmarks_PT33x3[0, t, [11, 12, 23, 24], :2]:
+            assert single.masks_PTHW[0, t, round(y), round(x)] >= 128
+
+
+def test_the_same_frames_give_the_same_bytes(frames: Callable[[str], np.ndarray]) -> None:
+    written = []
+    for _ in range(2):
+        stream = io.BytesIO()
+        PeopleTracker().track(frames("multi1")[:8], 16.0).save(stream)
+        written.append(stream.getvalue())
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("clip", ["multi1", "multi2", "multi4"])
+def test_two_people_keep_their_names(tracker: PeopleTracker, frames: Callable[[str], np.ndarray], clip: str) -> None:
+    """The man wears a teal cap and no shirt, the woman a light shirt and black hair: their chests' colours tell a swap."""
+    pixels = frames(clip)
+    people = tracker.track(pixels, 16.0)
+    assert people.count == 2
+    assert people.present_PT.all()
+    assert swapped_frames(pixels, people) == 0
+
+
+def test_names_hold_while_one_hides_the_other(frames: Callable[[str], np.ndarray], crossing: People) -> None:
+    assert crossing.count == 2
+    assert crossing.present_PT.mean() > 0.9
+    assert swapped_frames(frames("multi3"), crossing) == 0
+
+
+def swapped_frames(pixels_THWC: np.ndarray, people: People) -> int:
+    """Frames in which the hips of the two are nearer to where the other's were a frame ago, or the skin tone changed sides."""
+    hips = people.landmarks_PT33x3[:, :, [23, 24], :2].mean(axis=2)
+    count = 0
+    for t in range(1, people.frames):
+        own = np.linalg.norm(hips[:, t] - hips[:, t - 1], axis=1).sum()
+        other = np.linalg.norm(hips[:, t] - hips[::-1, t - 1], axis=1).sum()
+        count += bool(other < own)
+    redness = np.array([[_redness(pixels_THWC[t], people.masks_PTHW[p, t]) for t in (0, -1)] for p in range(2)])
+    return count + int((redness[0, 0] > redness[1, 0]) != (redness[0, 1] > redness[1, 1]))
+
+
+def _redness(pixels_HWC: np.ndarray, mask_HW: np.ndarray) -> float:
+    inside = pixels_HWC[mask_HW > 200].astype(float)
+    return float((inside[:, 0] - inside[:, 2]).mean())
+
+
+def test_no_pixel_belongs_to_two_people(crossing: People) -> None:
+    assert ((crossing.masks_PTHW >= 64).sum(axis=0) <= 1).all()
+
+
+def test_people_come_left_to_right_and_late_comers_last(tracker: PeopleTracker, frames: Callable[[str], np.ndarray]) -> None:
+    pixels = frames("multi2")[:6]
+    both = tracker.track(pixels, 16.0)
+    x = both.landmarks_PT33x3[:, 0, :, 0].mean(axis=1)
+    assert x[0] < x[1]
+    hidden = pixels.copy()
+    hidden[:3, :, : int((x[0] + x[1]) / 2)] = 90
+    late = tracker.track(hidden, 16.0)
+    assert late.count == 2
+    assert late.landmarks_PT33x3[0, -1, :, 0].mean() > late.landmarks_PT33x3[1, -1, :, 0].mean()
+    assert not late.present_PT[1, 0]
+    assert not late.masks_PTHW[1, 0].any()
+
+
+def test_a_missed_frame_is_interpolated_and_marked(tracker: PeopleTracker, frames: Callable[[str], np.ndarray]) -> None:
+    pixels = frames("single")[:10].copy()
+    pixels[5] = 0
+    people = tracker.track(pixels, 16.0)
+    assert people.count == 1
+    assert people.present_PT[0].tolist() == [True] * 5 + [False] + [True] * 4
+    assert not people.masks_PTHW[0, 5].any()
+    before, at, after = people.landmarks_PT33x3[0, 4:7, 0, :2]
+    assert np.linalg.norm(at - (before + after) / 2) < 4
+
+
+def test_a_still_agrees_with_the_video(tracker: PeopleTracker, frames: Callable[[str], np.ndarray], single: People) -> None:
+    still = tracker.still(frames("single")[0])
+    assert (still.count, still.frames) == (1, 1)
+    core = [11, 12, 23, 24, 25, 26]
+    assert np.linalg.norm(still.landmarks_PT33x3[0, 0, core, :2] - single.landmarks_PT33x3[0, 0, core, :2], axis=1).mean() < 6
+    (person,) = summary.describe(still)
+    assert person.motion == 0.0
+    assert person.yaw_spread_deg == 0.0
+
+
+def test_a_still_orders_people_from_left_to_right(tracker: PeopleTracker, frames: Callable[[str], np.ndarray]) -> None:
+    still = tracker.still(frames("multi1")[0])
+    assert still.count == 2
+    assert still.landmarks_PT33x3[0, 0, 0, 0] < still.landmarks_PT33x3[1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_nobody_in_an_empty_picture(tracker: PeopleTracker, value: int) -> None:
+    people = tracker.track(np.full((5, 96, 128, 3), value, np.uint8), 16.0)
+    assert (people.count, people.frames, people.size_hw) == (0, 5, (96, 128))
+    assert summary.describe(people) == ()
+    assert all(b.hands == () and b.faces == () for b in summary.boxes(people))
+
+
+def test_noise_and_odd_sizes_do_not_break_it(tracker: PeopleTracker) -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((2, 1, 1, 3), (2, 700, 3, 3), (3, 65, 97, 3)):
+        people = tracker.track(rng.integers(0, 256, shape, np.uint8), 25.0)
+        assert people.size_hw == shape[1:3]
+        assert np.isfinite(people.landmarks_PT33x3).all()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [np.zeros((4, 8, 8, 3), np.float32), np.zeros((8, 8, 3), np.uint8), np.zeros((0, 8, 8, 3), np.uint8), np.zeros((2, 8, 8, 4), np.uint8)],
+)
+def test_what_is_no_video_is_refused(tracker: PeopleTracker, bad: np.ndarray) -> None:
+    with pytest.raises(BadInput, match="THWC"):
+        tracker.track(bad, 16.0)
+
+
+def test_a_rate_of_nonsense_is_refused(tracker: PeopleTracker) -> None:
+    for fps in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(BadInput, match="fps"):
+            tracker.track(np.zeros((2, 8, 8, 3), np.uint8), fps)
+
+
+def test_the_detector_has_2254_anchors_inside_the_picture() -> None:
+    anchors = blazepose.anchors()
+    assert anchors.shape == (2254, 2)
+    assert (anchors > 0).all()
+    assert (anchors < 1).all()
+    assert anchors[0].tolist() == [0.5 / 28, 0.5 / 28]
+
+
+def test_a_crop_is_upright_and_invertible() -> None:
+    crop = blazepose.crop_of(np.array([50.0, 60.0]), np.array([90.0, 60.0]))
+    top = crop.to_picture(np.array([[128.0, 0.0]]))[0]
+    assert top == pytest.approx([100.0, 60.0])
+    assert crop.matrix() @ [*top, 1.0] == pytest.approx([128.0, 0.0], abs=1e-3)
+
+
+@pytest.mark.parametrize("turned", [0, 45, 90, 135, -90, -135])
+def test_yaw_is_0_towards_the_camera_and_positive_to_the_right(turned: float) -> None:
+    (person,) = summary.describe(standing(turned_deg=turned))
+    assert person.yaw_deg == pytest.approx(turned, abs=0.1)
+    assert person.yaw_spread_deg == pytest.approx(0, abs=0.1)
+
+
+def test_median_yaw_does_not_jump_at_180() -> None:
+    middle, spread = summary.median_yaw(np.array([170.0, 178.0, -178.0, -170.0, 180.0]))
+    assert abs(middle) == pytest.approx(180, abs=1)
+    assert spread == pytest.approx(10, abs=1)
+
+
+def test_framing_follows_the_joints_inside_the_picture() -> None:
+    whole = standing()
+    for rows, framing in ((320, "full"), (200, "half"), (140, "close")):
+        cut = People(
+            whole.landmarks_PT33x3, whole.world_PT33x3, whole.visibility_PT33, whole.present_PT, whole.masks_PTHW[:, :, :rows], 16.0
+        )
+        (person,) = summary.describe(cut)
+        assert person.framing == framing
+        assert person.box[3] < rows
+
+
+def test_motion_is_in_body_heights_a_second() -> None:
+    people = standing(frames=9)
+    moved = people.landmarks_PT33x3.copy()
+    moved[..., 0] += np.arange(9, dtype=np.float32)[None, :, None]
+    (person,) = summary.describe(
+        People(moved, people.world_PT33x3, people.visibility_PT33, people.present_PT, people.masks_PTHW, people.fps)
+    )
+    assert person.motion == pytest.approx(16 / 165, rel=0.05)
+
+
+def test_crossed_arms_are_seen() -> None:
+    people = standing()
+    arms = people.landmarks_PT33x3.copy()
+    arms[..., INDEX["left_wrist"], :] = arms[..., INDEX["right_shoulder"], :] + [8, 25, -20]
+    arms[..., INDEX["right_wrist"], :] = arms[..., INDEX["left_shoulder"], :] + [-8, 25, -20]
+    crossed = People(arms, people.world_PT33x3, people.visibility_PT33, people.present_PT, people.masks_PTHW, people.fps)
+    assert not summary.describe(people)[0].arms_crossed
+    assert summary.describe(crossed)[0].arms_crossed
+
+
+def test_boxes_hold_the_hands_and_the_face_and_stay_inside() -> None:
+    people = standing(frames=2)
+    for at in summary.boxes(people):
+        assert (len(at.hands), len(at.faces)) == (2, 1)
+        for box, joint in zip((*at.hands, *at.faces), ("left_index", "right_index", "nose"), strict=True):
+            x, y, _ = people.landmarks_PT33x3[0, 0, INDEX[joint]]
+            assert box[0] < x < box[2]
+            assert box[1] < y < box[3]
+            assert 0 <= box[0] < box[2] <= 256
+            assert all(v == rounded(v) for v in box)
+            assert 10 < box[2] - box[0] < 60
+
+
+def test_no_face_from_behind_and_no_boxes_of_the_absent() -> None:
+    assert summary.boxes(standing(turned_deg=180))[0].faces == ()
+    people = standing()
+    people.present_PT[:, 1] = False
+    assert summary.boxes(people)[1].hands == ()
+    people.visibility_PT33[:, 2, INDEX["left_wrist"]] = 0.1
+    assert len(summary.boxes(people)[2].hands) == 1
+
+
+def test_descriptions_are_rounded(single: People) -> None:
+    (person,) = summary.describe(single)
+    for value in (*person.box, person.yaw_deg, person.motion, person.confidence, person.height):
+        assert value == rounded(value)
+
+
+def test_assignment_is_the_cheapest_of_all() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        rows, columns = rng.integers(1, 5, 2)
+        costs = [[None if rng.random() < 0.2 else float(rng.random()) for _ in range(columns)] for _ in range(rows)]
+
+        def total(choice: list[int | None], costs: list[list[float | None]] = costs) -> float:
+            return sum(0.8 if j is None else float(costs[i][j] or 0.0) for i, j in enumerate(choice))
+
+        best = min(
+            total(list(choice))
+            for choice in itertools.product([None, *range(columns)], repeat=rows)
+            if len({j for j in choice if j is not None}) == sum(j is not None for j in choice)
+            and all(j is None or costs[i][j] is not None for i, j in enumerate(choice))
+        )
+        assert total(association.assign(costs, skip=0.8)) == pytest.approx(best)
+
+
+def test_swapped_sides_are_repaired() -> None:
+    pose = np.repeat(standing(frames=1).landmarks_PT33x3[0, :, :, :2].astype(float), 12, axis=0)
+    pose[:, :, 0] += np.arange(12)[:, None]
+    wrong = pose.copy()
+    wrong[4:7] = wrong[4:7][:, sides.MIRROR]
+    assert sides.swaps(wrong, np.full(12, 100.0)).tolist() == [4 <= t < 7 for t in range(12)]
+    assert not sides.swaps(pose, np.full(12, 100.0)).any()
+
+
+def test_smoothing_keeps_lines_and_parabolas_and_drops_spikes() -> None:
+    t = np.arange(20.0)
+    assert smoothing.savgol(t**2, 7) == pytest.approx(t**2, abs=15)
+    assert smoothing.savgol(t**2, 7)[3:-3] == pytest.approx((t**2)[3:-3])
+    assert smoothing.savgol(3 * t, 7) == pytest.approx(3 * t)
+    spiky = 3 * t
+    spiky[9] += 50
+    assert smoothing.smooth(spiky, 16.0) == pytest.approx(3 * t, abs=1.5)
+    for count in (1, 2, 3, 4):
+        assert smoothing.smooth(np.ones((count, 2)), 16.0) == pytest.approx(np.ones((count, 2)))
+
+
+def test_gaps_are_filled_by_lines_and_ends_are_held() -> None:
+    found = np.array([False, True, False, False, True, False])
+    assert smoothing.fill(np.array([9.0, 1, 9, 9, 4, 9]), found).tolist() == [1, 1, 2, 3, 4, 4]
+
+
+def test_cleaning_drops_spots_and_fills_small_holes() -> None:
+    people = standing(frames=1)
+    mask = people.masks_PTHW[0, 0].copy()
+    mask[5:15, 5:15] = 255
+    mask[150:153, 120:123] = 0
+    clean = silhouettes.cleaned(mask, people.landmarks_PT33x3[0, 0], people.visibility_PT33[0, 0])
+    assert not clean[:20, :20].any()
+    assert (clean[150:153, 120:123] == 255).all()
+    assert not silhouettes.cleaned(mask * 0, people.landmarks_PT33x3[0, 0], people.visibility_PT33[0, 0]).any()
+
+
+def test_analysed_people_survive_the_file(single: People) -> None:
+    stream = io.BytesIO()
+    single.save(stream)
+    again = People.load(stream.getvalue())
+    assert again.landmarks_PT33x3 == pytest.approx(single.landmarks_PT33x3, abs=0.006)
+    assert (again.masks_PTHW == single.masks_PTHW).all()
+    assert Geometry(frames=25, height=512, width=288).duration_s == 1.5
