@@ -127,7 +127,6 @@ class _Still:
 
 
 STILLS: dict[str, _Still] = {
-    "characters/lab/man.png": _Still("clips/lab/single-cam02.mp4", 0, (290, 300, 740, 1250)),
     "characters/lab/woman.png": _Still("clips/lab/multi-cam03.mp4", 4, (50, 440, 520, 1160)),
     "characters/park/man.png": _Still("clips/park/walk.mp4", 8, (450, 10, 850, 480)),
     "characters/park/walker.png": _Still("clips/park/walk.mp4", 100, (800, 470, 1200, 980)),

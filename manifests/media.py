@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from manifests.records import Geometry, Span
 
 __all__ = [
     "Frames", "Image", "Inspection", "Probe", "Video", "conform", "contact_sheet", "encode_png", "frames_within", "inspect", "probe",
-    "read_clip", "read_frames", "read_image", "read_image_rgba", "read_span", "sample_indices", "stream_clip", "write_lossless",
-    "write_png", "write_video",
+    "read_clip", "read_frames", "read_image", "read_image_rgba", "read_instants", "read_span", "sample_indices", "stream_clip",
+    "write_lossless", "write_png", "write_video",
 ]  # fmt: skip
 
 Frames = npt.NDArray[np.uint8]
@@ -299,6 +299,21 @@ def read_span(path: Path, span: Span, count: int | None = None) -> Frames:
     with Video(path) as video:
         indices = _clip_indices(video, g.fps, span.start_s, g.frames if count is None else count)
         return _stack((_fitted(frame, _checked(span.crop, frame, path), g) for frame in video.pick(indices)), len(indices), path)
+
+
+def read_instants(path: Path, span: Span, grid_frames: Sequence[int]) -> Frames:
+    """Single frames of the span's clip, cropped and scaled like the span: frames_THWC, one for each number on the span's time grid.
+
+    `grid_frames` must not decrease and may lie outside the span; those outside the clip are left out. Raises BadInput as `read_span`.
+    """
+    g = span.geometry
+    with Video(path) as video:
+        have = frames_within(video.duration_s, g.fps)
+        numbers = [n for n in grid_frames if 0 <= n < have]
+        if not numbers:
+            return np.empty((0, g.height, g.width, 3), np.uint8)
+        picked = video.pick(sample_indices(video.starts_s, have, g.fps)[numbers])
+        return _stack((_fitted(frame, _checked(span.crop, frame, path), g) for frame in picked), len(numbers), path)
 
 
 def conform(src: Path, dst: Path, geometry: Geometry) -> None:

@@ -28,7 +28,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import Field, JsonValue, ValidationError
 
-from manifests.errors import BadInput, Damaged, OutOfSpace, Transient
+from manifests.errors import BadInput, Damaged, MotionpairError, OutOfSpace, Transient
 from manifests.records import Artifact, Digest, Frozen, canonical_json, digest_of
 
 CHUNK_BYTES = 1 << 20
@@ -64,7 +64,8 @@ class Store:
 
     def __init__(self, url: str | Path) -> None:
         self.url = str(url)
-        fs, root = fsspec.core.url_to_fs(self.url)
+        # Other processes write too: a remembered listing would hide what they made.
+        fs, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         self._fs: Any = fs
         self._root: str = root.rstrip("/")
         self._local = isinstance(fs, LocalFileSystem)
@@ -81,7 +82,7 @@ class Store:
         replaces them by themselves, which also heals an object that was damaged on disk.
         """
         digest, size = hashlib.sha256(), 0
-        with self._guard(), self._scratch() as (scratch, stream):
+        with self._scratch() as (scratch, stream):
             for chunk in _chunks(data):
                 digest.update(chunk)
                 size += len(chunk)
@@ -93,15 +94,17 @@ class Store:
 
     def has(self, artifact: Artifact) -> bool:
         """Whether the artifact is there in its full size (its bytes are not read)."""
-        try:
-            return int(self._fs.size(self._object(artifact))) == artifact.size
-        except FileNotFoundError:
-            return False
+        with self._reading():
+            try:
+                return int(self._fs.size(self._object(artifact))) == artifact.size
+            except FileNotFoundError:
+                return False
 
     def find(self, digest: str) -> Artifact | None:
         """The artifact of a bare digest, whatever its suffix."""
-        for path in sorted(self._fs.glob(f"{self._root}/objects/{digest[:2]}/{digest}.*")):
-            return Artifact(digest=digest, size=int(self._fs.size(path)), suffix="." + path.rsplit(".", 1)[1])
+        with self._reading():
+            for path in sorted(self._fs.glob(f"{self._root}/objects/{digest[:2]}/{digest}.*")):
+                return Artifact(digest=digest, size=int(self._fs.size(path)), suffix="." + path.rsplit(".", 1)[1])
         return None
 
     def get(self, digest: str) -> bytes:
@@ -118,7 +121,7 @@ class Store:
     def stream(self, artifact: Artifact) -> Iterator[bytes]:
         """The bytes in chunks. Raises Damaged at the end of bytes whose digest or size is wrong: use nothing before that."""
         digest, size = hashlib.sha256(), 0
-        with self.open(artifact) as stream:
+        with self._reading(), self.open(artifact) as stream:
             while chunk := stream.read(CHUNK_BYTES):
                 digest.update(chunk)
                 size += len(chunk)
@@ -128,10 +131,11 @@ class Store:
 
     def open(self, artifact: Artifact) -> BinaryIO:
         """The raw bytes as a stream, unchecked. Raises Damaged when they are missing."""
-        try:
-            return cast(BinaryIO, self._fs.open(self._object(artifact), "rb"))
-        except FileNotFoundError as error:
-            raise Damaged(f"no object {artifact.digest}{artifact.suffix} in {self.url}; run its step again", "missing") from error
+        with self._reading():
+            try:
+                return cast(BinaryIO, self._fs.open(self._object(artifact), "rb"))
+            except FileNotFoundError as error:
+                raise Damaged(f"no object {artifact.digest}{artifact.suffix} in {self.url}; run its step again", "missing") from error
 
     def local_path(self, artifact: Artifact, folder: Path) -> Path:
         """A file with these bytes and the right suffix, for tools that need one. Treat it as read-only.
@@ -165,16 +169,15 @@ class Store:
         """Keep an outcome and answer with the one that stands: the first writer of a key wins, so a recorded answer never changes."""
         body = canonical_json({"digest": digest_of(outcome), "outcome": outcome.model_dump(mode="json")})
         path = self._outcome(outcome.key)
-        with self._guard():
-            if self._create(path, body):
-                return outcome
+        if self._create(path, body):
+            return outcome
         try:
             standing = self.get_outcome(outcome.key)
         except Damaged:
             standing = None
         if standing is not None:
             return standing
-        with self._guard(), self._scratch() as (scratch, stream):
+        with self._scratch() as (scratch, stream):
             stream.write(body)
             _flush(stream)
             self._publish(scratch, path)
@@ -182,16 +185,18 @@ class Store:
 
     def get_outcome(self, key: str) -> Outcome | None:
         """The outcome of a key; None when there is none. Raises Damaged when its file is not what was written."""
-        try:
-            body: bytes = self._fs.cat_file(self._outcome(key))
-        except FileNotFoundError:
-            return None
+        with self._reading():
+            try:
+                body: bytes = self._fs.cat_file(self._outcome(key))
+            except FileNotFoundError:
+                return None
         return _parse_outcome(body, key)
 
     def outcomes(self, damaged: Callable[[Damaged], None] | None = None) -> Iterator[Outcome]:
         """All outcomes, by key. Files that can't be read as one are passed to `damaged` and left out."""
-        self._fs.invalidate_cache()
-        for path in sorted(self._fs.glob(f"{self._root}/outcomes/*/*.json")):
+        with self._reading():
+            paths = sorted(self._fs.glob(f"{self._root}/outcomes/*/*.json"))
+        for path in paths:
             try:
                 outcome = self.get_outcome(path.rsplit("/", 1)[1].removesuffix(".json"))
             except Damaged as error:
@@ -227,17 +232,19 @@ class Store:
     def _scratch(self) -> Iterator[tuple[Path, BinaryIO]]:
         """A private file, on the store's own filesystem when that is local (so that renaming it is atomic)."""
         folder = Path(self._root, "tmp") if self._local else Path(tempfile.gettempdir())
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{os.getpid()}-{uuid.uuid4().hex}"
-        try:
-            with path.open("xb") as stream:
-                yield path, stream
-        finally:
-            path.unlink(missing_ok=True)
+        with _local_guard(str(folder)):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with path.open("xb") as stream:
+                    yield path, stream
+            finally:
+                path.unlink(missing_ok=True)
 
     def _publish(self, scratch: Path, path: str) -> None:
         if not self._local:
-            self._fs.put_file(str(scratch), path)
+            with self._guard():
+                self._fs.put_file(str(scratch), path)
             return
         scratch.chmod(0o444)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -249,7 +256,8 @@ class Store:
             return False
         try:
             if not self._local:
-                self._fs.pipe_file(path, body, mode="create")
+                with self._guard():
+                    self._fs.pipe_file(path, body, mode="create")
                 return True
             with self._scratch() as (scratch, stream):
                 stream.write(body)
@@ -265,10 +273,24 @@ class Store:
     def _guard(self) -> Iterator[None]:
         """A store that can't be written stops the run; a remote one that stumbles is tried again."""
         try:
-            yield
+            with self._reading():
+                yield
+        except FileExistsError:
+            raise
         except OSError as error:
-            if self._local or isinstance(error, PermissionError) or error.errno in _REFUSED:
-                raise _no_space(self.url, error) from error
+            raise _no_space(self.url, error) from error
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Remote filesystems raise whatever their client library does: it is all Transient, but for what the disk itself would say."""
+        try:
+            yield
+        except MotionpairError:
+            raise
+        except Exception as error:
+            final = isinstance(error, FileNotFoundError | FileExistsError | PermissionError) or getattr(error, "errno", None) in _REFUSED
+            if self._local or final:
+                raise
             raise Transient(f"the store {self.url} did not answer: {error}") from error
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections import Counter, deque
@@ -241,6 +242,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 sample = next(stream)
                 seen[sample.task] += 1
                 print(_line(sample, seen), flush=True)
+    except BrokenPipeError:  # the reader has seen enough, as in `… | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except MotionpairError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, BadInput) else 1

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from generators.base import Capabilities, ImageGenerator, ImageRequest, Options, Report
-from generators.images import composing
+from generators.base import Capabilities, ImageGenerator, ImageRequest, Report
+from generators.base import Options as BaseOptions
+from generators.images import composing, dressing
 from generators.images.matte import FEET, HIPS, SHOULDERS, CutOut, Floats, Standing, cut_out, standing
 from generators.poses.people import PeopleTracker
 from generators.poses.tracks import People
@@ -28,7 +29,7 @@ MARGIN = 0.02
 """of the picture's height, kept free around a character that must be seen whole"""
 
 
-class CollageOptions(Options):
+class CollageOptions(BaseOptions):
     """Options of the recipe entry `kind: collage`."""
 
     colour_match: float = Field(default=0.25, ge=0, le=1)
@@ -55,10 +56,10 @@ class Collage(ImageGenerator):
     capabilities: ClassVar[Capabilities] = Capabilities(
         modes=frozenset({"image"}), people_max=1, deterministic=True, roles=frozenset({"character", "clothing", "scene"})
     )
-    Options: ClassVar[type[Options]] = CollageOptions
+    Options = CollageOptions
     weights: ClassVar[tuple[str, ...]] = ("pose_detection", "pose_landmark")
 
-    def __init__(self, options: Options | None = None) -> None:
+    def __init__(self, options: BaseOptions | None = None) -> None:
         super().__init__(options)
         self._tracker = PeopleTracker()
 
@@ -107,11 +108,11 @@ class Collage(ImageGenerator):
         where = rgba[..., 3] > 127
         if people.count:
             wearer = largest(people)
-            torso = composing.torso_of(standing(people, wearer, 0), people.masks_PTHW[wearer, 0].astype(np.float32) / 255)
+            torso = dressing.torso_of(standing(people, wearer, 0), people.masks_PTHW[wearer, 0].astype(np.float32) / 255)
             where = torso if torso.sum() >= 50 else where
         if not where.any():
             return cut, False
-        dressed, done = composing.dressed(cut, composing.cloth_of(image, where))
+        dressed, done = dressing.dressed(cut, dressing.cloth_of(image, where))
         return CutOut(dressed, cut.alpha_HW, cut.person, cut.background_HWC, cut.reasons, cut.confidence), done
 
     def _in_scene(self, cut: CutOut, request: ImageRequest, place: _Place) -> tuple[Image, float | None]:

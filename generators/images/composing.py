@@ -6,14 +6,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from generators.images.matte import FEET, CutOut, Floats, Standing
-from generators.poses.tracks import INDEX
+from generators.images.matte import FEET, CutOut, Floats
 from manifests.media import Image
 
 FLOOR_SHARE = 0.76
 """height in a scene picture at which the floor can be counted on"""
 ZOOM_MAX = 2.4
-TORSO = tuple(INDEX[j] for j in ("left_shoulder", "right_shoulder", "right_hip", "left_hip"))
 GREYS = (232, 150, 66)
 
 
@@ -27,7 +25,8 @@ def from_lab(lab_HWC: Floats) -> Image:
     return np.clip(np.round(cv2.cvtColor(lab_HWC, cv2.COLOR_LAB2RGB) * 255), 0, 255).astype(np.uint8)
 
 
-def _moments(lab_HWC: Floats, where_HW: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+def moments(lab_HWC: Floats, where_HW: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Mean and spread of the chosen pixels."""
     pixels = lab_HWC[where_HW].astype(np.float64)
     return pixels.mean(0).astype(np.float32), (pixels.std(0) + 1e-3).astype(np.float32)
 
@@ -38,63 +37,11 @@ def matched(image_HWC: Image, alpha_HW: Floats, scene_HWC: Image, strength: floa
     Lightness moves by `strength` of the difference, colour by half of that, contrast by 10 % at most.
     """
     lab = to_lab(image_HWC)
-    mean, spread = _moments(lab, alpha_HW > 0.5)
-    scene_mean, scene_spread = _moments(to_lab(scene_HWC), np.ones(scene_HWC.shape[:2], np.bool_))
+    mean, spread = moments(lab, alpha_HW > 0.5)
+    scene_mean, scene_spread = moments(to_lab(scene_HWC), np.ones(scene_HWC.shape[:2], np.bool_))
     move = np.clip(scene_mean - mean, -40, 40) * np.array([strength, strength / 2, strength / 2], np.float32)
     gain = np.clip(1 + strength * (scene_spread / spread - 1), 0.9, 1.1).astype(np.float32)
     return from_lab((lab - mean) * gain + mean + move)
-
-
-def dressed(cut: CutOut, cloth_lab: tuple[Floats, Floats]) -> tuple[Image, bool]:
-    """The torso's cloth in another's colour: its mean, and a spread between both; the shading stays. False: nothing to dress.
-
-    The cloth is the torso and what joins it in the torso's own colour (sleeves); where the torso is bare skin, the torso alone.
-    """
-    torso = torso_of(cut.person, cut.alpha_HW)
-    if torso.sum() < 50:
-        return cut.image_HWC, False
-    lab = to_lab(cut.image_HWC)
-    core = cv2.erode(torso.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    mean, spread = _moments(lab, core if core.any() else torso)
-    region = torso | _sleeves(cut, lab, torso, mean)
-    soft = np.minimum(cv2.GaussianBlur(region.astype(np.float32), (0, 0), max(1.0, 0.008 * cut.person.metre_px)), cut.alpha_HW)
-    target, target_spread = cloth_lab
-    gain = np.clip(target_spread / spread, 0.6, 1.2).astype(np.float32)
-    gain[0] = np.clip(gain[0], 0.85, 1.15)
-    new = from_lab((lab - mean) * gain + target).astype(np.float32)
-    return np.round(cut.image_HWC * (1 - soft[..., None]) + new * soft[..., None]).astype(np.uint8), True
-
-
-def torso_of(person: Standing, alpha_HW: Floats) -> npt.NDArray[np.bool_]:
-    """The quadrilateral of shoulders and hips, a little wider, inside the character."""
-    corners = person.landmarks_33x2[list(TORSO)].astype(np.float64)
-    middle = corners.mean(0)
-    corners = middle + (corners - middle) * [1.22, 1.06]
-    filled = np.zeros(alpha_HW.shape, np.uint8)
-    cv2.fillConvexPoly(filled, cv2.convexHull(np.round(corners).astype(np.int32)), 1)
-    return np.asarray((filled > 0) & (alpha_HW > 0.5))
-
-
-def _sleeves(cut: CutOut, lab_HWC: Floats, torso_HW: npt.NDArray[np.bool_], mean: Floats) -> npt.NDArray[np.bool_]:
-    """Pixels joined to the torso, of its colour but not of the face's."""
-    xy, wide = cut.person.landmarks_33x2, 0.17 * cut.person.metre_px
-    near = np.zeros(cut.alpha_HW.shape, np.uint8)
-    for chain in ((11, 13, 15), (12, 14, 16), (11, 12), (23, 24)):
-        cv2.polylines(near, [np.round(xy[list(chain)]).astype(np.int32)], False, 1, max(1, round(wide)))
-    nose = np.round(xy[0]).astype(int)
-    skin = np.zeros(cut.alpha_HW.shape, np.uint8)
-    cv2.circle(skin, (int(nose[0]), int(nose[1])), max(2, round(0.05 * cut.person.metre_px)), 1, -1)
-    own = np.linalg.norm((lab_HWC - mean)[..., 1:], axis=2)
-    face = skin > 0
-    other = np.linalg.norm((lab_HWC - np.median(lab_HWC[face], 0))[..., 1:], axis=2) if face.any() else own + 1
-    alike = ((own < 16) & (own < other) & (near > 0) & (cut.alpha_HW > 0.4)) | torso_HW
-    _, labels = cv2.connectedComponents(alike.astype(np.uint8))
-    return np.asarray(alike & np.isin(labels, np.unique(labels[torso_HW])))
-
-
-def cloth_of(image_HWC: Image, where_HW: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Mean and spread, in Lab, of a piece of cloth."""
-    return _moments(to_lab(image_HWC), where_HW)
 
 
 def scene_window(scene_HWC: Image, height: int, width: int, ground_y: float | None, seed: int) -> Image:

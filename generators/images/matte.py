@@ -24,6 +24,8 @@ WORK_PX = 1280
 SEEN = 0.5
 FEET = tuple(INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("heel", "foot_index"))
 HIPS = (INDEX["left_hip"], INDEX["right_hip"])
+LIMBS = ((11, 13, 15, 19), (12, 14, 16, 20), (23, 25, 27, 31), (24, 26, 28, 32))
+"""shoulder to fingers, hip to toes"""
 SHOULDERS = (INDEX["left_shoulder"], INDEX["right_shoulder"])
 
 
@@ -94,10 +96,11 @@ def cut_out(rgba_HWC: Image, tracker: PeopleTracker) -> CutOut:
     if opaque:
         figure = figure_of(image_HWC, people, track)
         # The figure's picture may be stretched for bending; placing wants it as it is.
-        alpha = matte_of(replace(figure, image_HWC=image_HWC, mask_HW=people.masks_PTHW[track, 0])).alpha_HW
+        mask = people.masks_PTHW[track, 0]
+        alpha = _steadied(matte_of(replace(figure, image_HWC=image_HWC, mask_HW=mask)).alpha_HW, mask, person)
         background = _without(image_HWC, alpha)
     else:
-        alpha, background = rgba_HWC[..., 3].astype(np.float32) / 255, None
+        alpha, background = np.asarray(rgba_HWC[..., 3] / np.float32(255), np.float32), None
     reasons = _cropped(person, alpha)
     if people.count > 1:
         reasons = (*reasons, "several_people")
@@ -117,6 +120,20 @@ def _workable(rgba_HWC: Image) -> Image:
 def _on_grey(rgba_HWC: Image) -> Image:
     alpha = rgba_HWC[..., 3:].astype(np.float32) / 255
     return np.round(rgba_HWC[..., :3] * alpha + 150 * (1 - alpha)).astype(np.uint8)
+
+
+def _steadied(alpha_HW: Floats, mask_HW: Image, person: Standing) -> Floats:
+    """The matte without what lies off the pose model's silhouette (things of the body's colour behind it) and without frayed edges."""
+    body = (mask_HW > 90).astype(np.uint8)
+    for chain in LIMBS:
+        xy = person.landmarks_33x2[list(chain)]
+        if person.visibility_33[list(chain)].min() > SEEN:
+            cv2.polylines(body, [np.round(xy).astype(np.int32)], False, 1, max(1, round(0.05 * person.metre_px)))
+    reach = 2 * max(1, round(0.022 * person.metre_px)) + 1
+    near = cv2.dilate(body, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))).astype(np.float32)
+    kept = alpha_HW * cv2.GaussianBlur(near, (0, 0), max(0.8, 0.004 * person.metre_px))
+    smooth = cv2.GaussianBlur(kept, (0, 0), max(0.7, 0.005 * person.metre_px))
+    return np.asarray(np.clip((smooth - 0.5) * 1.8 + 0.5, 0, 1), np.float32)
 
 
 def _cropped(person: Standing, alpha_HW: Floats) -> tuple[str, ...]:

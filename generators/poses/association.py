@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -43,9 +43,16 @@ class Sighting:
     """One body in one frame, with the colours it wears."""
 
     body: Body
+    """without its crop, which would fill the memory"""
     colours: Floats
     clean: bool = True
     """nobody else close by: the colours can be trusted"""
+
+    @staticmethod
+    def of(body: Body) -> Sighting:
+        """Take the colours, let the crop go."""
+        nothing = np.zeros((0, 0), np.float32)
+        return Sighting(replace(body, crop_HWC=nothing.astype(np.uint8), crop_mask_HW=nothing), colours_of(body))
 
 
 @dataclass
@@ -162,7 +169,8 @@ def without_others(rgb_HWC: Bytes, body: Body, rivals: list[Body]) -> Bytes:
         if (theirs & (body.mask_HW > 50)).any():
             distances = [silhouettes.bone_distance(b.landmarks_33x3, b.visibility_33, height, width) for b in (body, rival)]
             theirs &= (body.mask_HW < 50) | (distances[1] < distances[0])
-        out = np.where(theirs[..., None], GREY, out).astype(np.uint8)
+        out = out.copy() if out is rgb_HWC else out
+        out[theirs] = GREY
     return out
 
 

@@ -109,7 +109,7 @@ class PeopleTracker:
 
     def _look(self, rgb_HWC: Bytes, centre: Doubles, tip: Doubles) -> list[Sighting]:
         body = self.model.body(rgb_HWC, centre, tip)
-        return [Sighting(body, association.colours_of(body))] if body.presence >= PRESENT else []
+        return [Sighting.of(body)] if body.presence >= PRESENT else []
 
     def _refined(self, rgb_HWC: Bytes, found: Detection, rounds: int) -> Sighting | None:
         """A detection looked at again through its own landmarks, because a picture has no earlier frame to start from."""
@@ -119,7 +119,7 @@ class PeopleTracker:
             if body.presence < PRESENT / 2:
                 return None
             centre, tip = body.centre, body.tip
-        return Sighting(body, association.colours_of(body)) if body.presence >= PRESENT else None
+        return Sighting.of(body) if body.presence >= PRESENT else None
 
     def _finished(self, tracks: list[Track], frames_THWC: Bytes, fps: float) -> People:
         """The second pass."""

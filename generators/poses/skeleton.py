@@ -43,7 +43,7 @@ SEEN = 0.3
 """visibility from which a key point is drawn"""
 NOT_BLACK = 48
 """brightest channel from which a decoded pixel was drawn; what lossy coding adds to black stays below"""
-CLOSE, THICK = 0.17, 0.08
+CLOSE, THICK = 0.2, 0.08
 """how far a silhouette closes over gaps, and how far it reaches beyond the sticks, in body sizes"""
 
 

@@ -335,7 +335,7 @@ def test_smoothing_keeps_lines_and_parabolas_and_drops_spikes() -> None:
     assert smoothing.savgol(3 * t, 7) == pytest.approx(3 * t)
     spiky = 3 * t
     spiky[9] += 50
-    assert smoothing.smooth(spiky, 16.0) == pytest.approx(3 * t, abs=1.5)
+    assert smoothing.smooth(spiky, 16.0) == pytest.approx(3 * t, abs=3)
     for count in (1, 2, 3, 4):
         assert smoothing.smooth(np.ones((count, 2)), 16.0) == pytest.approx(np.ones((count, 2)))
 

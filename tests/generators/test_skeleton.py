@@ -18,10 +18,11 @@ from manifests.records import Geometry
 
 HEIGHT, WIDTH, FRAMES = 320, 512, 5
 FIGURE = {
-    "nose": (0, -60), "left_eye": (4, -64), "right_eye": (-4, -64), "left_ear": (9, -61), "right_ear": (-9, -61), "left_shoulder": (20, -45),
-    "right_shoulder": (-20, -45), "left_elbow": (32, -20), "right_elbow": (-32, -20), "left_wrist": (36, 5), "right_wrist": (-36, 5),
-    "left_hip": (11, 0), "right_hip": (-11, 0), "left_knee": (14, 40), "right_knee": (-14, 40), "left_ankle": (15, 80), "right_ankle": (-15, 80),
-    "left_heel": (15, 85), "right_heel": (-15, 85), "left_foot_index": (18, 85), "right_foot_index": (-18, 85),
+    "nose": (0, -60), "left_eye": (4, -64), "right_eye": (-4, -64), "left_ear": (9, -61), "right_ear": (-9, -61),
+    "left_shoulder": (20, -45), "right_shoulder": (-20, -45), "left_elbow": (32, -20), "right_elbow": (-32, -20),
+    "left_wrist": (36, 5), "right_wrist": (-36, 5),
+    "left_hip": (11, 0), "right_hip": (-11, 0), "left_knee": (14, 40), "right_knee": (-14, 40), "left_ankle": (15, 80),
+    "right_ankle": (-15, 80), "left_heel": (15, 85), "right_heel": (-15, 85), "left_foot_index": (18, 85), "right_foot_index": (-18, 85),
 }  # fmt: skip
 
 

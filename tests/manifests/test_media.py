@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+import time
 import zlib
 from pathlib import Path
 
@@ -125,6 +126,14 @@ def test_a_span_is_sampled_cropped_and_scaled(made: Path) -> None:
     assert np.array_equal(media.read_span(made / "30.mp4", span, count=1), frames[:1])
     half = span.model_copy(update={"crop": (0, 0, 5 * BAR_PX, 64)})
     assert numbers(cv2.resize(f, (160, 64)) for f in media.read_span(made / "30.mp4", half))[0] != numbers(frames)[0]
+
+
+def test_single_instants_are_those_of_the_span(made: Path) -> None:
+    span = Span(source="0" * 64, start_frame=4, geometry=Geometry(frames=17, height=64, width=160), crop=(0, 0, 160, 64))
+    frames = media.read_instants(made / "30.mp4", span, [-3, 0, 4, 4, 20, 39, 40, 900])
+    assert numbers(frames) == [int((n / 16 + 1e-4) * 30) for n in (0, 4, 4, 20, 39)]
+    assert np.array_equal(frames[1], media.read_span(made / "30.mp4", span)[0])
+    assert media.read_instants(made / "30.mp4", span, [40]).shape == (0, 64, 160, 3)
 
 
 def test_a_span_outside_the_clip_or_the_picture_is_refused(made: Path) -> None:
@@ -365,6 +374,36 @@ def test_ffmpeg_ends_when_the_frames_fail(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="the source broke"):
         media.write_video(tmp_path / "v.mp4", frames(), 16)
     assert os.listdir(tmp_path) == []
+
+
+def test_ffmpeg_ends_when_its_parent_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_ffmpeg(tmp_path, monkeypatch, f"touch '{tmp_path}/started'; cat >/dev/null; touch '{tmp_path}/ended'")
+    lines = """
+        import sys, time
+        from pathlib import Path
+        import numpy as np
+        from manifests import media
+        def frames():
+            while True:
+                yield np.zeros((32, 32, 3), np.uint8)
+                time.sleep(0.01)
+        media.write_video(Path(sys.argv[1]), frames(), 16)
+    """
+    parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(lines), tmp_path / "v.mp4"])
+    try:
+        assert appears(tmp_path / "started")
+        assert not (tmp_path / "ended").exists()
+    finally:
+        parent.kill()
+        parent.wait()
+    assert appears(tmp_path / "ended")
+
+
+def appears(path: Path) -> bool:
+    deadline = time.monotonic() + 20
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return path.exists()
 
 
 # --------------------------------------------------------------------------------------------------------- hostile videos

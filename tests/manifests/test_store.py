@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
-from manifests.errors import BadInput, Damaged, OutOfSpace
+from manifests.errors import BadInput, Damaged, OutOfSpace, Transient
 from manifests.records import Artifact
 from manifests.store import Cost, Outcome, Store
 
@@ -189,3 +192,52 @@ def test_a_store_travels(tmp_path: Path) -> None:
     store = Store(tmp_path)
     artifact = store.put(DATA, ".bin")
     assert pickle.loads(pickle.dumps(store)).read(artifact) == DATA
+
+
+class Offline(MemoryFileSystem):
+    """A remote filesystem whose client raises errors of its own kind."""
+
+    protocol = "offline"
+    error: Exception = ConnectionError("connection refused")
+
+    def _fail(self, *_: object, **__: object) -> NoReturn:
+        raise self.error
+
+    put_file = pipe_file = cat_file = info = _open = glob = _fail
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (RuntimeError("endpoint gone"), Transient),
+        (TimeoutError("slow"), Transient),
+        (PermissionError("no"), OutOfSpace),
+        (OSError(28, "full"), OutOfSpace),
+    ],
+)
+def test_a_remote_store_that_stumbles_is_told_from_one_that_refuses(error: Exception, answer: type[Exception]) -> None:
+    fsspec.register_implementation("offline", Offline, clobber=True)
+    Offline.error = error
+    store = Store("offline://bucket/store")
+    with pytest.raises(answer):
+        store.put(DATA, ".png")
+    with pytest.raises(answer):
+        store.put_outcome(outcome())
+    if answer is Transient:
+        ghost = Artifact(digest="0" * 64, size=3, suffix=".png")
+        for ask in (
+            lambda: store.has(ghost),
+            lambda: store.read(ghost),
+            lambda: store.get_outcome("0" * 64),
+            lambda: list(store.outcomes()),
+        ):
+            with pytest.raises(Transient, match="did not answer"):
+                ask()
+
+
+def test_what_another_process_wrote_is_seen_at_once(store: Store) -> None:
+    artifact = store.put(b"one", ".bin")
+    assert store.find(artifact.digest) == artifact
+    late = Store(store.url).put(b"two", ".bin")
+    assert store.has(late)
+    assert store.find(late.digest) == late

@@ -17,7 +17,7 @@ from generators.base import Capabilities, Report, VideoGenerator, VideoRequest
 from generators.poses.people import PeopleTracker
 from generators.poses.tracks import People
 from generators.videos.plate import MASK_ON, Plate, clean_plate, inpaint
-from generators.videos.puppet.confidence import together, trust_in
+from generators.videos.puppet.confidence import together, trust_in, turned_deg
 from generators.videos.puppet.cutout import ellipse, figure_of, largest, matte_of, point, rescaled
 from generators.videos.puppet.layers import layers_of
 from generators.videos.puppet.motion import Motion, motion_of
@@ -28,6 +28,10 @@ from generators.videos.puppet.retarget import Placement, Pose, drawn_scale, reta
 from generators.videos.puppet.skeleton import ANKLES, HEAD, LIMBS, TOES
 from manifests import media
 from manifests.errors import BadInput
+
+
+_ABOUT_FACE_DEG = 105.0
+"""median difference in facing from which the driver's left moves the character's right: nothing true can be shown then, but the outline"""
 
 
 class PuppetOptions(base.Options):
@@ -133,9 +137,11 @@ def _character(image: Array, people: People) -> Character:
 
 
 def _actor(image: Array, people: People, driver: People, track: int, placement: Placement, at_N: Array) -> _Actor:
-    motion = motion_of(driver, track)
+    motion, figure = motion_of(driver, track), figure_of(image, people, 0)
+    if float(np.median(turned_deg(figure, motion))) > _ABOUT_FACE_DEG:
+        motion = motion_of(driver, track, about_face=True)
     if placement.like_driver:  # a picture much larger than what is drawn would alias
-        factor = 1.15 * drawn_scale(figure_of(image, people, 0), motion)
+        factor = 1.15 * drawn_scale(figure, motion)
         if factor < 0.9:
             image, people = rescaled(image, people, factor)
     character = _character(image, people)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from generators.poses.tracks import INDEX, People
+from generators.poses.tracks import INDEX, LANDMARKS, People
 from generators.videos.puppet.numerics import Array, running_median, savitzky_golay
 from generators.videos.puppet.skeleton import (
     BONES,
@@ -48,6 +48,16 @@ class Motion:
         return len(self.scale_T)
 
 
+def _window(fps: float) -> int:
+    """Frames in 0.18 s, odd."""
+    return max(5, int(fps * 0.18) // 2 * 2 + 1)
+
+
+def _steady(world_T33x3: Array, fps: float) -> Array:
+    """World joints (T, 19, 3) without the jitter of the model's depth."""
+    return savitzky_golay(running_median(joints_of(world_T33x3), 2), 2 * _window(fps) + 1)
+
+
 def _lengths_m(joints_T19x2: Array, world_T19x3: Array, scale_T: Array) -> dict[str, float]:
     """A bone is as long as it looks when least foreshortened; the model's own depth often says less than that."""
     lengths = {}
@@ -69,16 +79,29 @@ def _on_mask(joints_T19x2: Array, visible_T19: Array, masks_THW: Array) -> Array
     return shares
 
 
-def motion_of(people: People, track: int) -> Motion:
-    """The movement of one person of the clip."""
+_OTHER_SIDE = [
+    INDEX.get(name.replace("left", "right") if "left" in name else name.replace("right", "left"), i) for i, name in enumerate(LANDMARKS)
+]
+
+
+def motion_of(people: People, track: int, about_face: bool = False) -> Motion:
+    """The movement of one person of the clip.
+
+    about_face: read it as that of somebody who faces the other way with the same outline, left and right changed over. Only `yaw_T`
+    still tells how the person really stands.
+    """
     landmarks = people.landmarks_PT33x3[track, ..., :2].astype(float)
     world = people.world_PT33x3[track].astype(float)
-    window = max(5, int(people.fps * 0.18) // 2 * 2 + 1)
+    visibility = people.visibility_PT33[track].astype(float)
+    yaw = np.unwrap(body_yaw(_steady(world, people.fps)))
+    if about_face:
+        landmarks, world, visibility = landmarks[:, _OTHER_SIDE], world[:, _OTHER_SIDE] * [1, 1, -1], visibility[:, _OTHER_SIDE]
+    window = _window(people.fps)
     scale = savitzky_golay(running_median(pixels_per_metre(landmarks, world), 3), 4 * window + 1, 1)
     scale = np.maximum(scale, 1.0)
     joints = joints_of(landmarks)
-    world_joints = savitzky_golay(running_median(joints_of(world), 2), 2 * window + 1)
-    visible = savitzky_golay(visibility_of(people.visibility_PT33[track].astype(float)), window)
+    world_joints = _steady(world, people.fps)
+    visible = savitzky_golay(visibility_of(visibility), window)
     return Motion(
         joints_T19x2=joints,
         world_T19x3=world_joints,
@@ -86,7 +109,7 @@ def motion_of(people: People, track: int) -> Motion:
         scale_T=scale,
         roll_T=savitzky_golay(np.unwrap(head_roll(landmarks)), 2 * window + 1),
         nose_Tx2=(landmarks[:, INDEX["nose"]] - joints[:, HEAD]) / scale[:, None],
-        yaw_T=np.unwrap(body_yaw(world_joints)),
+        yaw_T=yaw,
         present_T=people.present_PT[track].astype(float),
         on_mask_T=_on_mask(joints, visible, people.masks_PTHW[track]),
         lengths_m=_lengths_m(joints, world_joints, scale),

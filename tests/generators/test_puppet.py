@@ -1,0 +1,330 @@
+"""The puppet and the clean plate: characters drawn by code, a drawn driver that waves, and scenes of which every pixel is known."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from generators.base import VideoRequest
+from generators.images import drawn
+from generators.poses.people import PeopleTracker
+from generators.poses.tracks import INDEX, People
+from generators.videos.plate import clean_plate, fill_from, inpaint
+from generators.videos.puppet.generator import Puppet, PuppetOptions
+from generators.videos.puppet.motion import motion_of
+from generators.videos.puppet.numerics import sampled, savitzky_golay
+from generators.videos.puppet.skeleton import body_yaw, joints_of
+from manifests import media
+from manifests.errors import BadInput
+from manifests.records import Geometry
+
+H, W, T, FPS = 384, 224, 17, 16.0
+GEOMETRY = Geometry(frames=T, fps=FPS, height=H, width=W)
+Frames = npt.NDArray[np.uint8]
+
+
+def fitted(
+    drawing: drawn.Drawing, scene: Frames | None = None, shift_px: int = 0, size: float = 1.0
+) -> tuple[Frames, npt.NDArray[np.float32]]:
+    """A drawn figure in the middle of an H×W picture, on its own backdrop or on a scene: the picture and its alpha."""
+    h, w = drawing.alpha_HW.shape
+    s = min(H / h, W / w) * size
+    move = np.array([[s, 0, (W - s * w) / 2 + shift_px], [0, s, (H - s * h) / 2]])
+    alpha = cv2.warpAffine(drawing.alpha_HW, move, (W, H), flags=cv2.INTER_AREA)
+    image = cv2.warpAffine(drawing.image_HWC, move, (W, H), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+    if scene is not None:
+        image = np.round(image * alpha[..., None] + scene * (1 - alpha[..., None])).astype(np.uint8)
+    return image.astype(np.uint8), alpha.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def tracker() -> PeopleTracker:
+    made = PeopleTracker()
+    made.setup()
+    return made
+
+
+@pytest.fixture(scope="module")
+def puppet() -> Puppet:
+    made = Puppet()
+    made.setup()
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("puppet")
+
+
+@pytest.fixture(scope="module")
+def pictures(folder: Path) -> dict[str, Path]:
+    made = {
+        "robot": fitted(drawn.draw_robot(5, 512))[0],
+        "mannequin": fitted(drawn.draw_mannequin(3, 512))[0],
+        "sideways": fitted(drawn.draw_mannequin(3, 512, "left"))[0],
+        "empty": drawn.scene(1, H, W),
+    }
+    for name, image in made.items():
+        media.write_png(folder / f"{name}.png", image)
+    return {name: folder / f"{name}.png" for name in made}
+
+
+class Stage:
+    """A driver who walks sideways before a known scene while waving with the left arm; somebody else stands beside."""
+
+    def __init__(self, tracker: PeopleTracker, folder: Path) -> None:
+        self.scene = drawn.scene(4, H, W)
+        other, self.other_alpha = fitted(drawn.draw_robot(2, 512), self.scene, shift_px=75, size=0.5)
+        self.scene = other
+        figure = drawn.draw_mannequin(7, 512)
+        still, _ = fitted(figure, size=0.8)
+        person = tracker.still(still)
+        assert person.count == 1
+        steps = np.round(np.linspace(-55, 10, T)).astype(int)
+        moved = [fitted(figure, self.scene, int(s), 0.8) for s in steps]
+        self.frames = np.stack([f for f, _ in moved])
+        self.alpha = np.stack([a for _, a in moved])
+        self.clip = folder / "clip.mp4"
+        media.write_video(self.clip, self.frames, FPS)
+        self.people = self._waving(person, steps)
+
+    def _waving(self, person: People, steps: npt.NDArray[np.int64]) -> People:
+        landmarks = np.repeat(person.landmarks_PT33x3, T, 1)
+        landmarks[0, :, :, 0] += steps[:, None]
+        shoulder = landmarks[0, :, INDEX["left_shoulder"], :2]
+        length = np.linalg.norm(landmarks[0, :, INDEX["left_elbow"], :2] - shoulder, axis=1)[:, None]
+        self.wave = np.linspace(0.2, -1.0, T)  # radians above the horizontal, towards the picture's right
+        along = np.stack([np.cos(self.wave), np.sin(self.wave)], 1) * length
+        for name, reach in (("elbow", 1.0), ("wrist", 1.9), ("pinky", 2.2), ("index", 2.2), ("thumb", 2.1)):
+            landmarks[0, :, INDEX[f"left_{name}"], :2] = shoulder + reach * along
+        masks = (self.alpha[None] * 255).astype(np.uint8)
+        grown = {"world_PT33x3": person.world_PT33x3, "visibility_PT33": person.visibility_PT33, "present_PT": person.present_PT}
+        return People(landmarks, masks_PTHW=masks, fps=FPS, **{k: np.repeat(v, T, 1) for k, v in grown.items()})
+
+
+@pytest.fixture(scope="module")
+def stage(tracker: PeopleTracker, folder: Path) -> Stage:
+    return Stage(tracker, folder)
+
+
+def request(stage: Stage, mode: str, *painted: Path) -> VideoRequest:
+    return VideoRequest(mode, stage.clip, stage.people, painted, "", GEOMETRY, 1)  # type: ignore[arg-type]
+
+
+def test_animation_follows_the_driver(
+    puppet: Puppet, tracker: PeopleTracker, stage: Stage, pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    asked = request(stage, "animation", pictures["mannequin"])
+    report = puppet.run(asked, tmp_path / "out.mp4")
+    puppet.verify(asked, tmp_path / "out.mp4")
+    frames, fps = media.read_frames(tmp_path / "out.mp4")
+    assert frames.shape == (T, H, W, 3)
+    assert fps == pytest.approx(FPS)
+    assert report.confidence > 0.5
+    assert len(report.per_frame) == T
+    seen = tracker.track(frames, FPS)
+    assert seen.count == 1
+    assert seen.present_PT.all()
+    arm = seen.landmarks_PT33x3[0, :, INDEX["left_wrist"], :2] - seen.landmarks_PT33x3[0, :, INDEX["left_shoulder"], :2]
+    error = np.abs(np.arctan2(arm[:, 1], arm[:, 0]) - stage.wave)
+    assert np.degrees(np.median(error)) < 12
+    hips = seen.landmarks_PT33x3[0, :, INDEX["left_hip"], 0]
+    assert np.corrcoef(hips, stage.people.landmarks_PT33x3[0, :, INDEX["left_hip"], 0])[0, 1] > 0.9
+
+
+def test_replacement_takes_the_person_out_and_leaves_the_rest(
+    puppet: Puppet, stage: Stage, pictures: dict[str, Path], tmp_path: Path
+) -> None:
+    report = puppet.run(request(stage, "replacement", pictures["robot"]), tmp_path / "out.mp4")
+    frames, _ = media.read_frames(tmp_path / "out.mp4")
+    wide = np.stack([cv2.dilate((a > 0.02).astype(np.uint8), np.ones((81, 81))) > 0 for a in stage.alpha])
+    error = np.abs(frames.astype(int) - stage.scene).mean(3)
+    assert error[~wide].mean() < 2.5, "far from the driver every frame is the clip's own"
+    beside = (stage.other_alpha > 0.9) & ~wide.any(0)
+    assert beside.sum() > 300
+    assert error[:, beside].mean() < 4, "who is not driven stays"
+    old = np.abs(frames.astype(int) - stage.frames).mean(3)[stage.alpha > 0.95]
+    assert np.median(old) > 15, "the old person is gone"
+    assert report.confidence > 0.3
+    edge = (stage.alpha > 0.5) & (error < 6)
+    assert edge.sum() / (stage.alpha > 0.5).sum() > 0.1, "where the thinner robot leaves room, the true scene shows"
+
+
+def test_same_request_same_bytes_in_any_process(stage: Stage, pictures: dict[str, Path], tmp_path: Path) -> None:
+    stage.people.save((tmp_path / "people.npz").open("wb"))
+    people = People.load((tmp_path / "people.npz").read_bytes())
+    asked = replace(request(stage, "replacement", pictures["robot"]), clip_people=people)
+    threads = cv2.getNumThreads()
+    digests = set()
+    try:
+        for count in (1, 2):
+            cv2.setNumThreads(count)
+            cv2.setRNGSeed(count)
+            reports = Puppet().run(asked, tmp_path / "out.mp4")
+            digests.add((hashlib.sha256((tmp_path / "out.mp4").read_bytes()).hexdigest(), reports.model_dump_json()))
+    finally:
+        cv2.setNumThreads(threads)
+    assert len(digests) == 1
+    code = (
+        "import sys; from pathlib import Path; from generators.base import VideoRequest; from generators.poses.tracks import People;"
+        "from generators.videos.puppet.generator import Puppet; from manifests.records import Geometry;"
+        "clip, people, picture, out = map(Path, sys.argv[1:]);"
+        f"g = Geometry(frames={T}, height={H}, width={W});"
+        "r = Puppet().run(VideoRequest('replacement', clip, People.load(people.read_bytes()), (picture,), '', g, 1), out);"
+        "print(r.model_dump_json())"
+    )
+    files = [stage.clip, tmp_path / "people.npz", pictures["robot"], tmp_path / "again.mp4"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, files)], capture_output=True, text=True, check=True)
+    again = (hashlib.sha256((tmp_path / "again.mp4").read_bytes()).hexdigest(), done.stdout.strip())
+    assert digests == {again}
+
+
+def test_another_rate_covers_the_span_without_drift(puppet: Puppet, stage: Stage, pictures: dict[str, Path], tmp_path: Path) -> None:
+    asked = request(stage, "animation", pictures["robot"])
+    fast = Puppet(PuppetOptions(fps=30))
+    fast.setup()
+    fast.run(asked, tmp_path / "fast.mp4")
+    fast.verify(asked, tmp_path / "fast.mp4")
+    puppet.run(asked, tmp_path / "slow.mp4")
+    quick, quick_fps = media.read_frames(tmp_path / "fast.mp4")
+    slow, _ = media.read_frames(tmp_path / "slow.mp4")
+    assert (len(quick), round(quick_fps)) == (31, 30)
+    for i in (0, 8, 16):  # instants that both rates hit
+        assert np.abs(quick[round(i * 30 / 16)].astype(int) - slow[i]).mean() < 1.0
+    assert np.abs(quick[8].astype(int) - slow[8]).mean() > 1.0
+
+
+def test_two_people_stand_in_the_order_of_their_pictures(puppet: Puppet, stage: Stage, pictures: dict[str, Path], tmp_path: Path) -> None:
+    one = stage.people
+    landmarks = np.concatenate([one.landmarks_PT33x3, one.landmarks_PT33x3 + np.array([60, 0, 0], np.float32)])
+    masks = np.concatenate([one.masks_PTHW, np.roll(one.masks_PTHW, 60, 3)])
+    double = {k: np.repeat(getattr(one, k), 2, 0) for k in ("world_PT33x3", "visibility_PT33", "present_PT")}
+    both = People(landmarks, masks_PTHW=masks, fps=FPS, **double)
+    asked = replace(request(stage, "replacement", pictures["robot"], pictures["mannequin"]), clip_people=both)
+    report = puppet.run(asked, tmp_path / "out.mp4")
+    frames, _ = media.read_frames(tmp_path / "out.mp4")
+    swapped = replace(asked, painted=asked.painted[::-1])
+    puppet.run(swapped, tmp_path / "swapped.mp4")
+    assert np.abs(frames.astype(int) - media.read_frames(tmp_path / "swapped.mp4")[0]).mean() > 3
+    assert len(report.per_frame) == T
+
+
+def test_a_character_that_faces_another_way_is_not_trusted(puppet: Puppet, stage: Stage, pictures: dict[str, Path], tmp_path: Path) -> None:
+    report = puppet.run(request(stage, "animation", pictures["sideways"]), tmp_path / "out.mp4")
+    assert "turned_away" in report.reasons
+    assert report.confidence < 0.3
+
+
+def test_a_lost_driver_lowers_those_frames(puppet: Puppet, stage: Stage, pictures: dict[str, Path], tmp_path: Path) -> None:
+    present = stage.people.present_PT.copy()
+    present[0, 6:9] = False
+    masks = stage.people.masks_PTHW * present[..., None, None]
+    asked = replace(
+        request(stage, "replacement", pictures["robot"]), clip_people=replace(stage.people, present_PT=present, masks_PTHW=masks)
+    )
+    report = puppet.run(asked, tmp_path / "out.mp4")
+    assert "person_lost" in report.reasons
+    assert max(report.per_frame[6:9]) == 0
+    assert report.per_frame[2] > 0.3
+    old = media.read_frames(tmp_path / "out.mp4")[0][7].astype(int) - stage.frames[7]
+    assert np.median(np.abs(old).mean(2)[stage.alpha[7] > 0.95]) > 15, "the neighbours' silhouettes bridge the gap"
+
+
+@pytest.mark.parametrize(
+    ("code", "change"),
+    [
+        ("no_person", lambda r, p: replace(r, painted=(p["empty"],))),
+        ("picture_size", lambda r, p: replace(r, painted=(p["small"],))),
+        ("people_mismatch", lambda r, p: replace(r, painted=(p["robot"], p["robot"]))),
+        ("people_mismatch", lambda r, p: replace(r, geometry=Geometry(frames=T, height=H, width=W + 32))),
+        ("mode_unsupported", lambda r, p: replace(r, mode="pose")),
+        ("driver_absent", lambda r, p: replace(r, clip_people=replace(r.clip_people, present_PT=np.zeros((1, T), bool)))),
+        ("people_mismatch", lambda r, p: replace(r, mode="replacement", clip=p["short"])),
+    ],
+)
+def test_what_cannot_be_used_is_refused(code: str, change, puppet: Puppet, stage: Stage, pictures: dict[str, Path], tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    media.write_png(tmp_path / "small.png", drawn.scene(1, 64, 64))
+    media.write_video(tmp_path / "short.mp4", stage.frames[:5], FPS)
+    files = {**pictures, "small": tmp_path / "small.png", "short": tmp_path / "short.mp4"}
+    with pytest.raises(BadInput) as caught:
+        puppet.run(change(request(stage, "animation", pictures["robot"]), files), tmp_path / "out.mp4")
+    assert caught.value.code == code
+    assert not (tmp_path / "out.mp4").exists()
+
+
+def scene_with_square(camera_px_per_frame: float) -> tuple[Frames, npt.NDArray[np.uint8], Frames]:
+    """A textured scene, a bright square that crosses it, and optionally a panning camera: frames, masks, first frame's empty scene."""
+    rng = np.random.default_rng(0)
+    big = cv2.GaussianBlur(rng.integers(0, 255, (160, 260, 3)).astype(np.uint8), (0, 0), 2)
+    big = cv2.normalize(big, None, 20, 200, cv2.NORM_MINMAX)
+    frames, masks = [], []
+    for t in range(13):
+        move = np.array([[1, 0, -20 - camera_px_per_frame * t], [0, 1, -10.0]])
+        frame = cv2.warpAffine(big, move, (160, 128))
+        mask = np.zeros((128, 160), np.uint8)
+        mask[50:80, 10 + 9 * t : 30 + 9 * t] = 255
+        frames.append(np.where(mask[..., None] > 0, 255, frame).astype(np.uint8))
+        masks.append(mask)
+    return np.stack(frames), np.stack(masks), big[10:138, 20:180]
+
+
+@pytest.mark.parametrize("camera", [0.0, 2.0])
+def test_the_plate_shows_what_was_ever_seen(camera: float) -> None:
+    frames, masks, scene = scene_with_square(camera)
+    plate = clean_plate(frames, masks)
+    assert (plate.camera_px == 0) == (camera == 0)
+    assert not plate.never_THW.any() or camera > 0
+    error = np.abs(plate.frames_THWC[0].astype(int) - scene).mean(2)
+    assert error[masks[0] > 0].mean() < (1 if camera == 0 else 8)
+    far = ~plate.removed_THW[6]
+    far = cv2.erode(far.astype(np.uint8), np.ones((13, 13))) > 0
+    assert (plate.frames_THWC[6][far] == frames[6][far]).all()
+
+
+def test_what_was_never_seen_counts_as_invented() -> None:
+    frames, masks, _ = scene_with_square(0)
+    plate = clean_plate(frames[:1].repeat(5, 0), masks[:1].repeat(5, 0))
+    assert plate.never_THW[2][60, 20]
+    assert plate.exposed(2, np.zeros((128, 160))) == 1
+    assert plate.exposed(2, np.full((128, 160), 255.0)) == 0
+    assert plate.frames_THWC[2][60, 20].max() < 240, "the fill does not repeat the person"
+
+
+def test_fills() -> None:
+    y, x = np.indices((96, 120), dtype=np.float32)
+    gradient = np.stack([y + x, 200 - y, 60 + x], 2).astype(np.uint8)
+    hole = np.zeros((96, 120), bool)
+    hole[30:70, 40:80] = True
+    spoiled = np.where(hole[..., None], 0, gradient).astype(np.uint8)
+    assert np.abs(inpaint(spoiled, hole).astype(int) - gradient).max() < 8
+    stripes = np.where((x.astype(int) // 6 % 2 > 0)[..., None], (200, 60, 60), (40, 60, 180)).astype(np.uint8)
+    filled = inpaint(np.where(hole[..., None], 128, stripes).astype(np.uint8), hole)
+    assert np.abs(filled.astype(int) - stripes)[hole].mean() < 40
+    assert (filled == inpaint(np.where(hole[..., None], 128, stripes).astype(np.uint8), hole)).all()
+    assert (filled[:20] == stripes[:20]).all()
+    for whole in (np.zeros_like(hole), np.ones_like(hole)):
+        assert (inpaint(stripes, whole) == stripes).all()
+        assert fill_from(stripes, whole).shape == stripes.shape
+
+
+def test_numbers(stage: Stage) -> None:
+    line = np.arange(20.0)[:, None] * [1.0, -2.0]
+    assert np.allclose(savitzky_golay(line, 7), line)
+    assert np.allclose(savitzky_golay(line[:2], 7), line[:2])
+    assert np.allclose(sampled(line, np.array([0.5, 18.25, 99])), [[0.5, -1], [18.25, -36.5], [19, -38]])
+    world = np.zeros((33, 3))
+    world[INDEX["left_shoulder"]], world[INDEX["right_shoulder"]] = (0.2, 0, 0), (-0.2, 0, 0)
+    assert body_yaw(joints_of(world)) == pytest.approx(0)
+    assert abs(body_yaw(joints_of(world * [-1, 1, 1]))) == pytest.approx(np.pi)
+    about = motion_of(stage.people, 0, about_face=True)
+    straight = motion_of(stage.people, 0)
+    assert np.allclose(about.joints_T19x2[:, 5], straight.joints_T19x2[:, 9])
+    assert np.allclose(about.yaw_T, straight.yaw_T)
