@@ -107,15 +107,14 @@ def check_image(seen: PaintedPicture, spec: CheckerSpec) -> Verdict:
     shown = out.score("joints", len(wanted & set(person.visible_joints)) / max(1, len(wanted)))
     if shown < JOINTS_MIN:
         out.add("cropped", "Show more of the body, further from the camera: arms and legs must be inside the picture.")
-    gap = out.score("yaw_gap_deg", yaw_gap_deg(person.yaw_deg, seen.clip_person.yaw_deg))
-    if gap > spec.yaw_max_deg:
+    turn = out.score("yaw_gap_deg", yaw_gap_deg(person.yaw_deg, seen.clip_person.yaw_deg))
+    if turn > spec.yaw_max_deg:
         out.add("turned_away", "Turn the person the way the clip's person is turned.")
     if person.arms_crossed and not seen.clip_person.arms_crossed:
         out.add("arms_crossed", "Let both arms hang free of the body.")
-    identity = out.score(
-        "identity_gap", appearance.distance(appearance.describe(seen.image_HWC[None], seen.people)[0], seen.clip_appearance)
-    )
-    if identity < spec.identity_gap_min:
+    looks = appearance.describe(seen.image_HWC[None], seen.people)[0]
+    gap = appearance.distance(looks, seen.clip_appearance)
+    if gap is not None and out.score("identity_gap", gap) < spec.identity_gap_min:
         out.add("looks_like_the_real_person", "Make the person look different from the one in the clip.")
     scale = out.score("scale", torso_length(seen.people) / max(1.0, torso_length(seen.clip_people)))
     if seen.mode == "animation" and scale < SCALE_BOUNDS[0]:
@@ -160,8 +159,9 @@ def _people(seen: SyntheticVideo, spec: CheckerSpec, out: _Findings) -> None:
     if out.score("limb_error_deg", max(errors)) > spec.limb_error_max_deg:
         out.add("motion_differs", f"The limbs point {max(errors):.0f}° away from the clip's.")
     looks = appearance.describe(seen.frames_THWC, seen.people)
-    drift = max(appearance.distance(looks[t], want) for t, want in zip(seen.matched, seen.painted_appearance, strict=True))
-    if out.score("identity_drift", drift) > spec.identity_drift_max:
+    drifts = [appearance.distance(looks[t], want) for t, want in zip(seen.matched, seen.painted_appearance, strict=True)]
+    known = [drift for drift in drifts if drift is not None]
+    if known and out.score("identity_drift", max(known)) > spec.identity_drift_max:
         out.add("identity_changed", "The character does not look like its painted picture.")
     coverage = float(np.mean((seen.people.masks_PTHW[list(seen.matched)] > 127).max(0)))
     if out.score("mask_coverage", coverage) < spec.coverage_min:

@@ -39,12 +39,13 @@ def fit(candidate: Candidate, person: Person, person_appearance: tuple[float, ..
     assert candidate.person is not None
     shown = set(candidate.person.visible_joints)
     wanted = set(person.visible_joints)
+    gap = appearance.distance(candidate.appearance, person_appearance)
     return Fit(
         candidate=candidate.picture,
         joints=rounded(len(shown & wanted) / max(1, len(wanted))),
         framing=FRAMING_RANK[candidate.person.framing] >= FRAMING_RANK[person.framing],
         yaw_gap_deg=rounded(yaw_gap_deg(candidate.person.yaw_deg, person.yaw_deg)),
-        identity_gap=rounded(appearance.distance(candidate.appearance, person_appearance)),
+        identity_gap=None if gap is None else rounded(gap),
         confidence=rounded(candidate.person.confidence),
     )
 
@@ -87,7 +88,7 @@ def select(request: SelectRequest, brain: Brain) -> SelectAnswer:
 
 def refused_because(f: Fit, request: SelectRequest, refused: dict[str, str]) -> bool:
     """Note in `refused` why a candidate can't work; True when it can't."""
-    if f.identity_gap < request.identity_gap_min:
+    if f.identity_gap is not None and f.identity_gap < request.identity_gap_min:
         refused[f.candidate] = "looks_like_the_real_person"
     elif f.yaw_gap_deg > request.yaw_max_deg:
         refused[f.candidate] = "turned_away"

@@ -111,13 +111,10 @@ def write_index(index: Index, path: Path) -> None:
     rows: list[dict[str, object]] = []
     for file, clip in index.clips:
         for info in clip.spans:
-            g = info.span.geometry
-            rows.append(
-                {"source": file.digest, "file": file.path.name, "group": file.group, "licence": file.licence, "eligible": True, "reason": "",
-                 "message": "", "start_frame": info.span.start_frame, "start_s": info.span.start_s, "frames": g.frames, "fps": g.fps,
-                 "height": g.height, "width": g.width, "crop": list(info.span.crop), "shot": list(info.shot), "people": info.people,
-                 "motion": info.motion, "framing": info.framing, "yaw_deg": info.yaw_deg, "visible_joints": info.visible_joints}
-            )  # fmt: skip
+            about = {"source": file.digest, "file": file.path.name, "group": file.group, "licence": file.licence}
+            where = {"start_frame": info.span.start_frame, "start_s": info.span.start_s, "crop": info.span.crop, "shot": info.shot}
+            seen = info.model_dump(include={"people", "motion", "framing", "yaw_deg", "visible_joints"})
+            rows.append({**about, "eligible": True, "reason": "", "message": "", **where, **info.span.geometry.model_dump(), **seen})
     rows += [{"file": b.path.name, "eligible": False, "reason": b.reason, "message": b.message} for b in index.bad]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

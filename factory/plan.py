@@ -73,6 +73,10 @@ class Plan:
         return [job for part in self.slices for job in part.jobs]
 
 
+YAW_SUITS_DEG = 60.0
+"""a character turned further from the clip's person is shortlisted only when there is no other"""
+
+
 def fraction(*parts: object) -> float:
     """A number in [0, 1) that depends on nothing but its arguments."""
     return int(hashlib.sha256(repr(parts).encode()).hexdigest()[:13], 16) / 16**13
@@ -147,28 +151,31 @@ def _job(recipe: Recipe, name: str, part: Slice, planned: PlannedSpan, split: Sp
     return Job(
         id=job_id, slice=name, task=part.task, split=split, group=planned.group, licence=planned.licence, span=info.span,
         shot=info.shot, repeat=repeat, people=part.where.people, rank=digest_of([recipe.seed, job_id]),
-        shortlist=() if part.task == "pose" else shortlist(job_id, info, split, gallery, recipe.budget_per_job.candidates),
+        shortlist=() if part.task == "pose" else shortlist(info, repeat, split, gallery, recipe.budget_per_job.candidates),
     )  # fmt: skip
 
 
-def shortlist(job_id: str, info: SpanInfo, split: Split, gallery: Sequence[Candidate], count: int) -> tuple[Candidate, ...]:
-    """The job's characters (twice as many as may be tried, for the selector to rank), one scene and one clothing picture.
+def shortlist(info: SpanInfo, repeat: int, split: Split, gallery: Sequence[Candidate], count: int) -> tuple[Candidate, ...]:
+    """The job's characters (as many as it may try), one scene and one clothing picture.
 
-    Characters that show enough of the body and are turned like the clip's person come first; among them the hash of job and picture
-    decides, so that over many jobs every picture gets its share.
+    Characters that show enough of the body and are turned like the clip's person come first; among them the hash of span and picture
+    decides, so that over many spans every picture gets its share. The repeats of a span take turns along that order, so that they show
+    other characters for as long as the gallery has any.
     """
-
-    def place(candidate: Candidate) -> tuple[bool, str]:
-        person = candidate.person
-        suits = person is None or (
-            FRAMING_RANK[person.framing] >= FRAMING_RANK[info.framing] and yaw_gap_deg(abs(person.yaw_deg), info.yaw_deg) <= 60
-        )
-        return not suits, digest_of([job_id, candidate.picture])
-
+    place = digest_of(info.span)
     out: list[Candidate] = []
-    for role, most in (("character", 2 * count), ("scene", 1), ("clothing", 1)):
-        out += sorted((c for c in gallery if c.role == role and c.split == split), key=place)[:most]
+    for role, most in (("character", count), ("scene", 1), ("clothing", 1)):
+        of_role = [c for c in gallery if c.role == role and c.split == split]
+        order = sorted([c for c in of_role if _suits_span(c, info)] or of_role, key=lambda c: digest_of([place, c.picture]))
+        out += [order[(repeat * most + i) % len(order)] for i in range(min(most, len(order)))]
     return tuple(out)
+
+
+def _suits_span(candidate: Candidate, info: SpanInfo) -> bool:
+    person = candidate.person
+    return person is None or (
+        FRAMING_RANK[person.framing] >= FRAMING_RANK[info.framing] and yaw_gap_deg(abs(person.yaw_deg), info.yaw_deg) <= YAW_SUITS_DEG
+    )
 
 
 def gpu_hours(recipe: Recipe, part: Slice, attempts: int) -> float | None:

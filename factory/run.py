@@ -182,17 +182,24 @@ class Run:
     def chosen(self, part: SlicePlan, decided: list[Decision | None]) -> tuple[list[Pair], int]:
         """The release's pairs of a slice and how many jobs of the plan they took: the first accepted ones, in plan order.
 
-        Stops at the first undecided job. Pairs whose reference is a frame of the target count up to the recipe's share of the quota.
+        Stops at the first undecided job. A pair with the driving video and target of an earlier one is left out, and so are pairs whose
+        reference is a frame of the target once they make up the recipe's share of the quota.
         """
         cap = math.floor(self.recipe.reference.in_target_max * part.spec.quota)
         pairs: list[Pair] = []
         inside = 0
+        seen: set[tuple[str, str]] = set()
         for i, decision in enumerate(decided):
             if decision is None:
                 return pairs, i
-            if decision.pair is not None and (not decision.pair.reference_in_target or inside < cap):
-                inside += decision.pair.reference_in_target
-                pairs.append(decision.pair)
+            pair = decision.pair
+            if pair is None or (pair.reference_in_target and inside >= cap):
+                continue
+            videos = (pair.driving.digest, pair.target.digest)
+            if videos not in seen:
+                seen.add(videos)
+                inside += pair.reference_in_target
+                pairs.append(pair)
                 if len(pairs) == part.spec.quota:
                     return pairs, i + 1
         return pairs, len(decided)
@@ -245,13 +252,14 @@ class Run:
         accepted: dict[str, int] = {}
         for part in plan.slices:
             jobs = decided[part.name]
-            chosen = {p.job for p in self.chosen(part, [d for _, d in jobs])[0]}
+            picked = self.chosen(part, [d for _, d in jobs])[0]
+            chosen = {p.job for p in picked}
             accepted[part.name] = len(chosen)
             for job, decision in jobs:
                 if job.id in chosen and decision.pair is not None:
                     pairs.append((job.rank, decision.pair, block_of(job.id, blocks)))
                 else:
-                    state, reason = (decision.state, decision.reason) if decision.pair is None else ("surplus", "reference_in_target")
+                    state, reason = _why_left_out(decision, picked)
                     left_out.append(LeftOut(job=job.id, slice=job.slice, split=job.split, state=state, reason=reason))
         quotas = {part.name: part.spec.quota for part in plan.slices}
         quarantined = [s for s in self.ledger.jobs("quarantined") if s.job in self._decisions]
@@ -268,6 +276,15 @@ class Run:
             result.release = write_release(root, ordered, self.place.store, meta)
             result.new_revision = result.release.name not in before
         return result
+
+
+def _why_left_out(decision: Decision, picked: list[Pair]) -> tuple[str, str]:
+    """State and reason of a job that is not in the release."""
+    if decision.pair is None:
+        return decision.state, decision.reason
+    videos = (decision.pair.driving.digest, decision.pair.target.digest)
+    same = any((p.driving.digest, p.target.digest) == videos for p in picked)
+    return ("duplicate", "same_videos") if same else ("surplus", "reference_in_target")
 
 
 def recipe_digest(recipe: Recipe) -> str:

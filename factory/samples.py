@@ -145,7 +145,8 @@ def fetch_samples(destination: Path | None = None, progress: Progress | None = N
     """The sample set, complete and checked, in `destination` (default: the cache).
 
     What is there and whole is kept, so a second call only reads; what is missing or damaged is made anew. With a filled cache nothing
-    is downloaded. Raises Transient when the network failed, Damaged when a package holds other bytes, OutOfSpace.
+    is downloaded. Raises Transient when the network failed, Damaged when a package holds other bytes, OutOfSpace or MotionpairError
+    when the folder can't be written.
     """
     root = destination or weights.cache_dir() / "samples" / f"v{LAYOUT}"
     files = _files(root)
@@ -182,7 +183,8 @@ def _files(root: Path) -> list[_File]:
         files.append(_File(name, partial(_drawn, kind, seed, view), "Apache-2.0", "drawn by motionpair"))
     for stem, seed in SCENES.items():
         files.append(_File(f"scenes/{stem}.png", partial(_scene, seed), "Apache-2.0", "drawn by motionpair"))
-    return [*files, _File("NOTICE.txt", partial(_notice, tuple(files)), "Apache-2.0", "motionpair")]
+    notice = _notice(files)
+    return [*files, _File("NOTICE.txt", lambda: notice, "Apache-2.0", "motionpair", hashlib.sha256(notice).hexdigest())]
 
 
 def _bring(wanted: Iterable[Weight]) -> None:
@@ -218,7 +220,7 @@ def _scene(seed: int) -> bytes:
     return encode_png(drawn.scene(seed, *SCENE_PX))
 
 
-def _notice(files: tuple[_File, ...]) -> bytes:
+def _notice(files: list[_File]) -> bytes:
     lines = [
         "Samples of motionpair: where each file comes from and under which licence it may be used.",
         "The clips are the demonstration videos of Pose2Sim and Sports2D; their licence texts lie in licences/.",
@@ -246,6 +248,6 @@ def _whole(path: Path, sha256: str) -> bool:
 
 
 def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
+        path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(data)

@@ -14,7 +14,6 @@ import importlib.util
 import inspect
 import platform
 import sys
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +30,11 @@ A = TypeVar("A", bound=Frozen)
 
 WORK_MODULES = ("factory.work.clips", "factory.work.making", "factory.work.judging", "factory.work.pairing")
 
-HASHED_PACKAGES = ("generators.", "agents.", "manifests.media", "manifests.masks")
-"""Whose source enters a step's key when the step's modules import it; records and recipes are covered by the request itself."""
+HASHED_PACKAGES = (
+    "factory.work.", "generators.", "agents.", "manifests.media", "manifests.encode", "manifests.pictures", "manifests.containers",
+    "manifests.masks",
+)  # fmt: skip
+"""Whose source enters a step's key when the step's module imports it; records and recipes are covered by the request itself."""
 
 HASHED_LIBRARIES = ("numpy", "opencv-python-headless", "ai-edge-litert", "decord", "imageio-ffmpeg")
 """Libraries that change pixels or judgements with their version."""
@@ -47,7 +49,7 @@ class Step(Generic[Q, A]):
     answer: type[A]
     run: Callable[[Q, Workbench], A]
     modules: tuple[str, ...]
-    """where its code begins; what these import within HASHED_PACKAGES is found by itself"""
+    """where its code is: its own module and more that it can't be seen to import; what they import is found by itself"""
     weights: tuple[str, ...]
     depth: int
     """how late it comes in a pair's life; later steps go first"""
@@ -55,13 +57,17 @@ class Step(Generic[Q, A]):
 
 STEPS: dict[str, Step[Any, Any]] = {}
 
+POSE_WEIGHTS = ("pose_detection", "pose_landmark")
+"""of steps that use the people tracker"""
+
 
 def step(depth: int, modules: tuple[str, ...] = (), weights: tuple[str, ...] = ()) -> Callable[[Callable[[Q, Workbench], A]], Step[Q, A]]:
     """Register a function `(request, bench) -> answer` as a step of its own name; both types are read from its annotations."""
 
     def register(function: Callable[[Q, Workbench], A]) -> Step[Q, A]:
         hints = inspect.get_annotations(function, eval_str=True, locals={"Workbench": object})
-        made: Step[Q, A] = Step(function.__name__, hints["request"], hints["return"], function, modules, weights, depth)
+        code = (function.__module__, *modules)
+        made: Step[Q, A] = Step(function.__name__, hints["request"], hints["return"], function, code, weights, depth)
         STEPS[made.name] = made
         return made
 
@@ -92,7 +98,7 @@ def key_of(step: Step[Any, Any], request: Frozen) -> str:
     return digest_of(
         {
             "step": step.name,
-            "code": code_digest(modules, step.run),
+            "code": code_digest(modules),
             "user_code": user_code,
             "weights": sorted(weights.WEIGHTS[name].sha256 for name in names),
             "environment": environment(),
@@ -109,8 +115,8 @@ def environment() -> dict[str, str]:
 
 
 @functools.cache
-def code_digest(modules: tuple[str, ...], function: Callable[..., Any] | None = None) -> str:
-    """Digest of the modules' sources, of all they import within HASHED_PACKAGES, and of one function's text.
+def code_digest(modules: tuple[str, ...]) -> str:
+    """Digest of the modules' sources and of all they import within HASHED_PACKAGES.
 
     Sources are compared as syntax trees without docstrings, so that a comment or a blank line repeats no work.
     """
@@ -125,8 +131,7 @@ def code_digest(modules: tuple[str, ...], function: Callable[..., Any] | None = 
             tree = ast.parse(source)
             seen[name] = hashlib.sha256(_shape(tree).encode()).hexdigest()
             todo += _imports(tree, name)
-    text = _shape(ast.parse(textwrap.dedent(inspect.getsource(function)))) if function else ""
-    return digest_of({"modules": seen, "function": text})
+    return digest_of(seen)
 
 
 def _hashed(name: str) -> bool:

@@ -29,6 +29,8 @@ def pair_problems(release: Release, row: PairRow, decode: bool) -> list[tuple[st
         return [("", f"its members are {', '.join(names)}; a pair has three videos, JSON and a mask for each reference")]
     try:
         problems = list(_record(release, row))
+        if row.member("driving.mp4").sha256 == row.member("target.mp4").sha256:
+            problems.append(("driving.mp4", "is the target's own file; in reverse driving it is the synthetic video"))
         return problems + list(_pictures(release, row)) if decode else problems
     except Damaged as error:
         return [("", error.message)]
@@ -65,7 +67,8 @@ def _pictures(release: Release, row: PairRow) -> Iterator[tuple[str, str]]:
     seen = _decode(release, row)
     yield from seen.problems
     driving, target = seen.videos.get("driving.mp4"), seen.videos.get("target.mp4")
-    if driving is not None and target is not None and np.array_equal(driving, target):
+    other_file = row.member("driving.mp4").sha256 != row.member("target.mp4").sha256  # else it was told already
+    if other_file and driving is not None and target is not None and np.array_equal(driving, target):
         yield "driving.mp4", "shows the same as the target; in reverse driving it is the synthetic video"
     for name, mask_name in zip(row.references, row.reference_masks, strict=True):
         picture, mask = seen.pictures.get(name), seen.pictures.get(mask_name)

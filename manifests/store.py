@@ -252,31 +252,29 @@ class Store:
 
     def _create(self, path: str, body: bytes) -> bool:
         """Write a file unless it is there already; says whether it was written."""
-        if self._local and os.path.exists(path):
-            return False
-        try:
-            if not self._local:
-                with self._guard():
-                    self._fs.pipe_file(path, body, mode="create")
+        if not self._local:
+            with self._guard(), contextlib.suppress(FileExistsError):
+                self._fs.pipe_file(path, body, mode="create")
                 return True
-            with self._scratch() as (scratch, stream):
-                stream.write(body)
-                _flush(stream)
-                scratch.chmod(0o444)
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-                os.link(scratch, path)
-        except FileExistsError:
             return False
-        return True
+        if os.path.exists(path):
+            return False
+        with self._scratch() as (scratch, stream):
+            stream.write(body)
+            _flush(stream)
+            scratch.chmod(0o444)
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.link(scratch, path)
+                return True
+        return False
 
     @contextlib.contextmanager
     def _guard(self) -> Iterator[None]:
-        """A store that can't be written stops the run; a remote one that stumbles is tried again."""
+        """Around writes to a remote store: one that refuses stops the run, one that stumbles is tried again."""
         try:
             with self._reading():
                 yield
-        except FileExistsError:
-            raise
         except OSError as error:
             raise _no_space(self.url, error) from error
 

@@ -19,8 +19,8 @@ class Fit(Frozen):
     framing: bool
     """the candidate shows at least as much of the body as the clip"""
     yaw_gap_deg: float
-    identity_gap: float
-    """colour difference to the real person, see agents/measures/appearance.py"""
+    identity_gap: float | None
+    """colour difference to the real person, see agents/measures/appearance.py; None: can't be told"""
     confidence: float
     """of the candidate's own pose, 0 to 1"""
 

@@ -55,7 +55,7 @@ class BuiltinBrain:
 
 def _score(fit: Fit) -> float:
     yaw = max(0.0, 1 - fit.yaw_gap_deg / 90)
-    identity = min(fit.identity_gap / 40, 1.0)
+    identity = min((fit.identity_gap or 0.0) / 40, 1.0)
     return 0.35 * fit.joints + 0.2 * fit.framing + 0.2 * yaw + 0.15 * identity + 0.1 * fit.confidence
 
 
@@ -64,7 +64,7 @@ def _reasons(fit: Fit) -> tuple[str, ...]:
         f"shows {fit.joints:.0%} of the joints that the clip shows",
         "framing suits the clip" if fit.framing else "framing is closer than the clip's",
         f"turned {fit.yaw_gap_deg:.0f}° from the clip's person",
-        f"clothing colours differ by {fit.identity_gap:.0f}",
+        "clothing colours can't be compared" if fit.identity_gap is None else f"clothing colours differ by {fit.identity_gap:.0f}",
     )
 
 

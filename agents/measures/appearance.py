@@ -12,7 +12,7 @@ import numpy.typing as npt
 from generators.poses.tracks import INDEX, People
 
 REGIONS = ("head", "torso", "legs")
-MIN_PIXELS = 40
+MIN_PIXELS = 20
 SAMPLED_FRAMES = 8
 
 Descriptor = tuple[float, ...]
@@ -55,21 +55,21 @@ def _regions(people: People, p: int, t: int) -> list[npt.NDArray[np.bool_]]:
     height, width = people.size_hw
     x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     along = ((x - shoulders[0]) * spine[0] + (y - shoulders[1]) * spine[1]) / length**2
-    body = people.masks_PTHW[p, t] > 160
+    body = people.masks_PTHW[p, t] > 140
     return [body & (along < -0.1), body & (along > 0.1) & (along < 0.9), body & (along > 1.15)]
 
 
-def distance(a: Descriptor, b: Descriptor) -> float:
+def distance(a: Descriptor, b: Descriptor) -> float | None:
     """Mean CIE76 colour difference over the regions both show, weighted by the smaller share; 0 same, above 40 clearly other.
 
-    Returns 0 when no region is shown by both: nothing speaks for a difference then.
+    None when no region is shown by both: then nothing can be said.
     """
     if len(a) != 12 or len(b) != 12:
-        return 0.0
+        return None
     x, y = np.reshape(a, (3, 4)), np.reshape(b, (3, 4))
     weight = np.minimum(x[:, 3], y[:, 3])
     if weight.sum() <= 0:
-        return 0.0
+        return None
     return float((np.linalg.norm(x[:, :3] - y[:, :3], axis=1) * weight).sum() / weight.sum())
 
 

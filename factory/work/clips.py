@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.measures import appearance
-from factory.steps import step
+from factory.steps import POSE_WEIGHTS, step
 from factory.workbench import Workbench
 from generators.poses.summary import describe
-from generators.poses.tracks import People
+from generators.poses.tracks import BODY, INDEX, People
 from manifests import media
 from manifests.errors import BadInput
 from manifests.recipe import GeometrySpec
@@ -29,11 +29,9 @@ CUT_THRESHOLD = 0.35
 PRESENCE_MIN = 0.8
 """share of a span's frames in which somebody must be found to count"""
 REFERENCE_TRIES = 12
+BODY_INDICES = [INDEX[name] for name in BODY]
 REFERENCE_LOOKS_MAX = 45.0
 """colour difference above which a person in another frame is somebody else"""
-
-POSE_MODULES = ("generators.poses.people", "generators.poses.summary", "agents.measures.appearance", "manifests.media")
-POSE_WEIGHTS = ("pose_detection", "pose_landmark")
 
 
 class IndexRequest(Frozen):
@@ -69,7 +67,7 @@ class ClipIndex(Frozen):
     spans: tuple[SpanInfo, ...]
 
 
-@step(depth=0, modules=POSE_MODULES, weights=POSE_WEIGHTS)
+@step(depth=0, weights=POSE_WEIGHTS)
 def index_clip(request: IndexRequest, bench: Workbench) -> ClipIndex:
     """Shots, spans and people of a clip. Rejects a clip that can't be used, with the reason."""
     path = bench.clip(request.source)
@@ -78,7 +76,7 @@ def index_clip(request: IndexRequest, bench: Workbench) -> ClipIndex:
     spans: list[SpanInfo] = []
     shots: list[tuple[int, int]] = []
     chunk = round(CHUNK_S * grid)
-    total = max(1, int(probe.duration_s * grid) + 1)
+    total = max(1, media.frames_within(probe.duration_s, grid))
     anybody, longest = False, 0
     for first in range(0, total, chunk):
         frames = media.read_clip(path, grid, short_side=INDEX_SHORT_SIDE, start_s=first / grid, count=min(chunk, total - first))
@@ -171,7 +169,7 @@ class PictureIndex(Frozen):
     appearance: tuple[float, ...]
 
 
-@step(depth=0, modules=POSE_MODULES, weights=POSE_WEIGHTS)
+@step(depth=0, weights=POSE_WEIGHTS)
 def index_picture(request: PictureRequest, bench: Workbench) -> PictureIndex:
     """The person of a gallery picture. Rejects a character picture without exactly one usable person."""
     image = media.read_image(bench.clip(request.picture))
@@ -198,7 +196,7 @@ class Cut(Frozen):
     """the real span at the pair's geometry, .mp4"""
 
 
-@step(depth=1, modules=("manifests.media",))
+@step(depth=1)
 def cut(request: CutRequest, bench: Workbench) -> Cut:
     """The real span as a video of its own: resampled by timestamp, cropped, scaled. This is the pair's target."""
     frames = media.read_span(bench.clip(request.span.source), request.span)
@@ -211,7 +209,7 @@ class AnalyzeRequest(Frozen):
     video: Artifact
 
 
-@step(depth=2, modules=POSE_MODULES, weights=POSE_WEIGHTS)
+@step(depth=2, weights=POSE_WEIGHTS)
 def analyze(request: AnalyzeRequest, bench: Workbench) -> Analysis:
     """Everybody in a video: poses, silhouettes, looks."""
     frames, fps = media.read_frames(bench.file(request.video))
@@ -244,7 +242,7 @@ class Reference(Frozen):
     """People arrays, one person per driven person, in that order"""
 
 
-@step(depth=2, modules=POSE_MODULES, weights=POSE_WEIGHTS)
+@step(depth=2, weights=POSE_WEIGHTS)
 def find_reference(request: ReferenceRequest, bench: Workbench) -> Reference:
     """A frame of the same shot at least `min_gap_s` from the span that shows the same people best; else a frame of the span itself."""
     span = request.span
@@ -284,7 +282,8 @@ def _same_people(request: ReferenceRequest, image_HWC: Frames, found: People) ->
     free = list(range(found.count))
     out = []
     for track in request.driven:
-        gaps = {i: appearance.distance(looks[i], request.analysis.appearance[track]) for i in free}
+        told = {i: appearance.distance(looks[i], request.analysis.appearance[track]) for i in free}
+        gaps = {i: 0.0 if gap is None else gap for i, gap in told.items()}
         if not gaps or min(gaps.values()) > REFERENCE_LOOKS_MAX:
             return None
         out.append(min(gaps, key=lambda i: (gaps[i], i)))
@@ -293,6 +292,12 @@ def _same_people(request: ReferenceRequest, image_HWC: Frames, found: People) ->
 
 
 def _reference_score(people: People) -> float:
-    """More visible joints and a smaller turn from the camera are better."""
-    described = describe(people)
-    return sum(len(p.visible_joints) + p.confidence - abs(p.yaw_deg) / 45 for p in described)
+    """More visible joints that lie on the person's own silhouette, and a smaller turn from the camera, are better."""
+    return sum(_joints_on_mask(people, p.track) + p.confidence - abs(p.yaw_deg) / 45 for p in describe(people))
+
+
+def _joints_on_mask(people: People, p: int) -> int:
+    height, width = people.size_hw
+    xy = np.round(people.landmarks_PT33x3[p, 0, BODY_INDICES, :2]).astype(int)
+    inside = (people.visibility_PT33[p, 0, BODY_INDICES] > 0.5) & (xy >= 0).all(1) & (xy < [width, height]).all(1)
+    return int((people.masks_PTHW[p, 0][xy[inside, 1], xy[inside, 0]] > 127).sum())

@@ -6,16 +6,13 @@ from agents import checker, selector, weaver
 from agents.brains.base import Brain
 from agents.brains.builtin import BuiltinBrain
 from agents.measures import appearance
-from factory.steps import step
-from factory.work.clips import POSE_MODULES, POSE_WEIGHTS
+from factory.steps import POSE_WEIGHTS, step
 from factory.workbench import Workbench
 from generators.base import Mode, Report
 from generators.masks.identity import match_people
 from manifests import media
 from manifests.recipe import BrainSpec, CheckerSpec
 from manifests.records import Analysis, Artifact, Candidate, Finding, Frozen, Geometry, Prompt, Task, Verdict
-
-BRAIN_MODULES = ("agents.brains.builtin",)
 
 
 def brain_of(spec: BrainSpec) -> Brain:
@@ -28,7 +25,7 @@ class SelectStepRequest(Frozen):
     ask: selector.SelectRequest
 
 
-@step(depth=3, modules=("agents.selector", *BRAIN_MODULES))
+@step(depth=3)
 def select(request: SelectStepRequest, bench: Workbench) -> selector.SelectAnswer:
     """Rank the job's shortlist. Rejects when nobody of it can play any driven person."""
     return selector.select(request.ask, brain_of(request.brain))
@@ -44,7 +41,7 @@ class WeaveStepRequest(Frozen):
     roles: tuple[str, ...]
 
 
-@step(depth=3, modules=("agents.weaver", *BRAIN_MODULES))
+@step(depth=3)
 def weave(request: WeaveStepRequest, bench: Workbench) -> Prompt:
     """The first prompts for one person."""
     brain = brain_of(request.brain)
@@ -57,7 +54,7 @@ class ReviseRequest(Frozen):
     findings: tuple[Finding, ...]
 
 
-@step(depth=4, modules=("agents.weaver", *BRAIN_MODULES))
+@step(depth=4)
 def revise(request: ReviseRequest, bench: Workbench) -> Prompt:
     """The findings go into the next prompt."""
     return weaver.revise(request.prompt, request.findings, brain_of(request.brain))
@@ -78,7 +75,7 @@ class ImageCheck(Frozen):
     """of the painted character; empty when none was found"""
 
 
-@step(depth=5, modules=("agents.checker", *POSE_MODULES), weights=POSE_WEIGHTS)
+@step(depth=5, weights=POSE_WEIGHTS)
 def check_image(request: CheckImageRequest, bench: Workbench) -> ImageCheck:
     """Inspect a painted picture."""
     image = media.read_image(bench.file(request.picture))
@@ -113,7 +110,7 @@ MOVES = 0.08
 """body heights per second from which a clip is said to move"""
 
 
-@step(depth=7, modules=("agents.checker", "generators.masks.identity", "manifests.media"))
+@step(depth=7)
 def check_video(request: CheckVideoRequest, bench: Workbench) -> VideoCheck:
     """Inspect a synthetic video at the pair's geometry."""
     path = bench.file(request.video)
@@ -139,7 +136,7 @@ class Caption(Frozen):
     text: str
 
 
-@step(depth=8, modules=("agents.weaver", *BRAIN_MODULES, "manifests.media"))
+@step(depth=8)
 def caption(request: CaptionRequest, bench: Workbench) -> Caption:
     """Describe the target video."""
     frames, _ = media.read_frames(bench.file(request.target))

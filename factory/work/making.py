@@ -36,7 +36,7 @@ class Painted(Frozen):
     report: Report
 
 
-@step(depth=4, modules=("generators.base",))
+@step(depth=4)
 def generate_image(request: PaintRequest, bench: Workbench) -> Painted:
     """A new character for one person of the clip."""
     generator = bench.generator(request.kind, dict(request.options))
@@ -78,7 +78,7 @@ class Synthetic(Frozen):
     report: Report
 
 
-@step(depth=6, modules=("generators.base",))
+@step(depth=6)
 def generate_video(request: AnimateRequest, bench: Workbench) -> Synthetic:
     """The characters perform the clip's motion. What the generator wrote is brought to the pair's geometry by timestamp."""
     generator = bench.generator(request.kind, dict(request.options))

@@ -34,7 +34,7 @@ class Masks(Frozen):
     slots: int
 
 
-@step(depth=8, modules=("generators.masks.slots", "generators.poses.skeleton", "manifests.masks", "manifests.media"))
+@step(depth=8)
 def draw_masks(request: MaskRequest, bench: Workbench) -> Masks:
     """Colour masks of driving and reference by one identity map."""
     order = sorted(request.matched)  # identities are numbered as they appear in the driving video
@@ -64,7 +64,7 @@ class Boxes(Frozen):
     frames: tuple[FrameBoxes, ...]
 
 
-@step(depth=8, modules=("generators.poses.summary",))
+@step(depth=8)
 def find_boxes(request: BoxRequest, bench: Workbench) -> Boxes:
     """Boxes of hands and faces in every frame of the target, for losses; the only thing a pair takes from the target's poses."""
     return Boxes(frames=boxes(bench.people(request.arrays)))

@@ -19,7 +19,7 @@ from generators.images import composing, dressing
 from generators.images.matte import FEET, HIPS, SHOULDERS, CutOut, Floats, Standing, cut_out, standing
 from generators.poses.people import PeopleTracker
 from generators.poses.tracks import People
-from generators.videos.puppet.cutout import largest
+from generators.videos.puppet.cutout import main_person
 from manifests import media
 from manifests.errors import BadInput
 from manifests.media import Image
@@ -107,7 +107,7 @@ class Collage(ImageGenerator):
         people = self._tracker.still(image)
         where = rgba[..., 3] > 127
         if people.count:
-            wearer = largest(people)
+            wearer = main_person(people)
             torso = dressing.torso_of(standing(people, wearer, 0), people.masks_PTHW[wearer, 0].astype(np.float32) / 255)
             where = torso if torso.sum() >= 50 else where
         if not where.any():

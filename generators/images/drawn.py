@@ -165,7 +165,7 @@ def _body(bones: Skeleton, wear: _Wardrobe) -> list[Solid]:
         s.ellipsoid(top, "top", bones.up(0.565), (0.093 * h * b, 0.052 * h, 0.060 * h * b), blend=0.05),
         s.capsule(top, "top", j["left_shoulder"] * [0.55, 1, 1], j["right_shoulder"] * [0.55, 1, 1], 0.036 * h, blend=0.05),
         s.capsule(skin, "head", j["neck"] - [0, 0.02 * h, 0], j["head"] - [0, 0.03 * h, 0.02 * h], 0.033 * h, 0.031 * h, blend=0.02),
-        s.ellipsoid(bottom, "bottom", bones.up(0.515), (0.091 * h * b, 0.060 * h, 0.068 * h * b), blend=0.05),
+        s.ellipsoid(bottom, "bottom", bones.up(0.515), (0.091 * h * b, 0.064 * h, 0.075 * h * b), blend=0.05),
     ]
     for side in ("left", "right"):
         parts += _leg(j, side, wear, h, b) + _arm(j, side, wear, h, b) + _hand(j, side, skin, h) + _foot(j, side, wear, h)

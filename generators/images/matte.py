@@ -12,7 +12,7 @@ from generators.poses.people import PeopleTracker
 from generators.poses.summary import yaw_deg
 from generators.poses.tracks import BODY, INDEX, People
 from generators.videos.plate import fill_from, soft_fill
-from generators.videos.puppet.cutout import figure_of, largest, matte_of
+from generators.videos.puppet.cutout import figure_of, main_person, matte_of
 from generators.videos.puppet.skeleton import pixels_per_metre
 from manifests.errors import BadInput
 from manifests.media import Image
@@ -91,7 +91,7 @@ def cut_out(rgba_HWC: Image, tracker: PeopleTracker) -> CutOut:
     people = tracker.still(image_HWC)
     if people.count == 0:
         raise BadInput("no person was found in the character picture; use one that shows a person whole, facing the camera", "no_person")
-    track = largest(people)
+    track = main_person(people)
     person = standing(people, track, 0)
     if opaque:
         figure = figure_of(image_HWC, people, track)

@@ -146,7 +146,7 @@ class BlazePose:
         boxes_N12, logits_N = outputs[(1, 2254, 12)][0], outputs[(1, 2254, 1)][0, :, 0]
         return self._decode(boxes_N12, sigmoid(logits_N.astype(np.float64)), threshold, offset, factor)
 
-    def detect_closely(self, rgb_HWC: Bytes, threshold: float = 0.5) -> list[Detection]:
+    def detect_closely(self, rgb_HWC: Bytes, threshold: float = 0.35) -> list[Detection]:
         """Also people who are small in the whole picture: it and its overlapping squares, what was seen twice being one."""
         height, width = rgb_HWC.shape[:2]
         side, found = min(height, width), self.detect(rgb_HWC, threshold)

@@ -25,11 +25,12 @@ DETECT_EVERY_S = 0.13
 DETECT_CLOSELY_S = 0.5
 LEAST_SHARE = 0.25
 """share of the frames below which a track is a mistake"""
-LEAST_CONFIDENCE = 0.4
-"""mean visibility of the torso and limbs below which it is one too"""
+LEAST_CONFIDENCE = 0.6
+"""`confidence` below which it is one too"""
 BYSTANDER = 0.4
 """people smaller than this share of the tallest are bystanders"""
 STILL_ROUNDS = 3
+START_FRAMES = 3
 
 
 class PeopleTracker:
@@ -130,6 +131,7 @@ class PeopleTracker:
         tracks = [t for t in tracks if len(t.sightings) >= LEAST_SHARE * count and confidence(t) >= LEAST_CONFIDENCE]
         for track in tracks:
             self._look_into_gaps(track, frames_THWC, fps)
+            self._look_at_start(track, frames_THWC)
         tracks = self._of_interest(tracks)
         tracks.sort(key=lambda t: (t.first, float(t.sightings[t.first].body.landmarks_33x3[:, 0].mean())))
         return people_of(tracks, frames_THWC, fps)
@@ -146,6 +148,21 @@ class PeopleTracker:
                     break
                 track.sightings[frame] = seen[0]
                 frame += step
+
+    def _look_at_start(self, track: Track, frames_THWC: Bytes) -> None:
+        """Look at the first frames once more, coming from behind: the detector's first crop is often a poor one."""
+        for frame in range(track.first + START_FRAMES - 1, track.first - 1, -1):
+            after, now = track.sightings.get(frame + 1), track.sightings.get(frame)
+            if after is None or now is None or not now.clean:
+                continue
+            wanted = after.body.landmarks_33x3[:, :2].astype(np.float64)
+            for again in self._look(frames_THWC[frame], after.body.centre, after.body.tip):
+                gaps = [
+                    association.body_distance(wanted, s.body.landmarks_33x3[:, :2].astype(np.float64), after.body.scale)
+                    for s in (now, again)
+                ]
+                if gaps[1] < gaps[0]:
+                    track.sightings[frame] = again
 
     def _look_into_gaps(self, track: Track, frames_THWC: Bytes, fps: float) -> None:
         """Look once more where somebody was hidden or missed for a short time, between where they were seen."""
@@ -197,8 +214,8 @@ def confidence(track: Track) -> float:
 
 
 def confidence_of(body: Body) -> float:
-    """Mean visibility of nose, torso and limbs."""
-    return float(body.visibility_33[list(association.CORE)].mean())
+    """Mean visibility of the five best seen of nose, torso, elbows and legs: a close-up of a face and shoulders is a person too."""
+    return float(np.sort(body.visibility_33[list(association.CORE)])[-5:].mean())
 
 
 def track_height(track: Track) -> float:

@@ -95,7 +95,7 @@ def _texture(image_HWC: Array, hole_HW: Array) -> tuple[float, float]:
     ring = near & ~touching
     if not ring.any():
         return 0.0, 0.0
-    exact = image_HWC.astype(np.float32)
+    exact = _membrane(image_HWC.astype(np.float32), hole_HW)  # or what is in the hole would count
     blurred = {sigma: cv2.GaussianBlur(exact, (0, 0), sigma) for sigma in (1.5, 2, 6)}
     grain = np.abs(exact - blurred[2]).mean(2)[ring]
     return float(np.median(grain)), float(np.percentile(np.abs(blurred[1.5] - blurred[6]).mean(2)[ring], 80))
@@ -241,7 +241,8 @@ def _with_detail(image_HWC: Array, hole_HW: Array, coarse: Array, offsets: Array
     base = cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC)
     shift = cv2.resize(offsets, (w, h), interpolation=cv2.INTER_NEAREST).astype(np.float32) * factor
     y, x = np.indices((h, w), dtype=np.float32)
-    detail = image_HWC - cv2.GaussianBlur(image_HWC, (0, 0), 0.7 * factor).astype(np.float32)
+    held = _membrane(image_HWC.astype(np.float32), hole_HW)  # or what is in the hole would glow around it
+    detail = held - cv2.GaussianBlur(held, (0, 0), 0.7 * factor)
     fine = cv2.remap(detail, x + shift[..., 1], y + shift[..., 0], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     return _joined(image_HWC, base + fine, hole_HW)
 
@@ -254,18 +255,27 @@ def _features(grey: Array, free_HW: Array, most: int) -> Array | None:
     return found if found is not None and len(found) > 12 else None
 
 
+def _step(before: Array, after: Array, points: Array) -> Array | None:
+    """The similarity (2, 3) that takes features of `after` back to `before`; None when no half of them agrees on one."""
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, points, points.copy(), winSize=(31, 31))
+    use = found.ravel() > 0
+    if use.sum() < 12:
+        return None
+    step, inliers = cv2.estimateAffinePartial2D(moved[use], points[use], ransacReprojThreshold=1.0)
+    return step if step is not None and inliers.mean() > 0.5 else None
+
+
 def _drift_px(greys: list[Array], person_THW: Array) -> float:
     """Largest median motion of background features between the first and some later frames."""
     n = len(greys)
     ever = cv2.dilate(np.asarray(person_THW.any(0), np.uint8), np.ones((31, 31))) > 0
     points = _features(greys[0], ~ever, 400)
-    if points is None:
-        return 0.0
     drift = 0.0
     for i in sorted({n // 4, n // 2, 3 * n // 4, n - 1}):
-        moved, found, _ = cv2.calcOpticalFlowPyrLK(greys[0], greys[i], points, points.copy(), winSize=(31, 31))
-        d = np.linalg.norm(moved - points, axis=2)[found.ravel() > 0]
-        drift = max(drift, float(np.median(d)) if len(d) else 9.0)
+        step = None if points is None else _step(greys[0], greys[i], points)
+        if step is not None and points is not None:
+            p = points[:, 0]
+            drift = max(drift, float(np.median(np.linalg.norm(p @ step[:, :2].T + step[:, 2] - p, axis=1))))
     return drift
 
 
@@ -281,12 +291,7 @@ def camera_path(frames_THWC: Array, person_THW: Array) -> tuple[Array, float]:
     path = [np.eye(3)]
     for i in range(1, len(greys)):
         points = _features(greys[i - 1], ~person_THW[i - 1], 300)
-        step = None
-        if points is not None:
-            moved, found, _ = cv2.calcOpticalFlowPyrLK(greys[i - 1], greys[i], points, points.copy())
-            use = found.ravel() > 0
-            if use.sum() > 8:
-                step, _ = cv2.estimateAffinePartial2D(moved[use], points[use], ransacReprojThreshold=1.0)
+        step = None if points is None else _step(greys[i - 1], greys[i], points)
         path.append(path[-1] @ (np.vstack([step, [0, 0, 1]]) if step is not None else np.eye(3)))
     h, w = frames_THWC.shape[1:3]
     corners = np.array([[0, 0, 1], [w, 0, 1], [0, h, 1], [w, h, 1]]).T

@@ -67,9 +67,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pictures(folder: Path) -> dict[str, Path]:
     made = {
-        "robot": fitted(drawn.draw_robot(5, 512))[0],
-        "mannequin": fitted(drawn.draw_mannequin(3, 512))[0],
-        "sideways": fitted(drawn.draw_mannequin(3, 512, "left"))[0],
+        "robot": fitted(drawn.draw_robot(5, 384))[0],
+        "mannequin": fitted(drawn.draw_mannequin(3, 384))[0],
         "empty": drawn.scene(1, H, W),
     }
     for name, image in made.items():
@@ -82,9 +81,9 @@ class Stage:
 
     def __init__(self, tracker: PeopleTracker, folder: Path) -> None:
         self.scene = drawn.scene(4, H, W)
-        other, self.other_alpha = fitted(drawn.draw_robot(2, 512), self.scene, shift_px=75, size=0.5)
+        other, self.other_alpha = fitted(drawn.draw_robot(2, 384), self.scene, shift_px=75, size=0.5)
         self.scene = other
-        figure = drawn.draw_mannequin(7, 512)
+        figure = drawn.draw_mannequin(7, 384)
         still, _ = fitted(figure, size=0.8)
         person = tracker.still(still)
         assert person.count == 1
@@ -147,10 +146,11 @@ def test_replacement_takes_the_person_out_and_leaves_the_rest(
     frames, _ = media.read_frames(tmp_path / "out.mp4")
     wide = np.stack([cv2.dilate((a > 0.02).astype(np.uint8), np.ones((81, 81))) > 0 for a in stage.alpha])
     error = np.abs(frames.astype(int) - stage.scene).mean(3)
-    assert error[~wide].mean() < 2.5, "far from the driver every frame is the clip's own"
-    beside = (stage.other_alpha > 0.9) & ~wide.any(0)
+    kept = np.abs(frames.astype(int) - media.read_frames(stage.clip)[0]).mean(3)
+    assert kept[~wide].mean() < 3, "far from the driver every frame is the clip's own"
+    beside = (stage.other_alpha > 0.9) & ~wide
     assert beside.sum() > 300
-    assert error[:, beside].mean() < 4, "who is not driven stays"
+    assert kept[beside].mean() < 5, "who is not driven stays"
     old = np.abs(frames.astype(int) - stage.frames).mean(3)[stage.alpha > 0.95]
     assert np.median(old) > 15, "the old person is gone"
     assert report.confidence > 0.3
@@ -218,7 +218,15 @@ def test_two_people_stand_in_the_order_of_their_pictures(puppet: Puppet, stage: 
 
 
 def test_a_character_that_faces_another_way_is_not_trusted(puppet: Puppet, stage: Stage, pictures: dict[str, Path], tmp_path: Path) -> None:
-    report = puppet.run(request(stage, "animation", pictures["sideways"]), tmp_path / "out.mp4")
+    mirror = np.array([-1, 1, 1], np.float32)
+    landmarks = stage.people.landmarks_PT33x3 * mirror + np.array([W, 0, 0], np.float32)
+    behind = replace(
+        stage.people,
+        landmarks_PT33x3=landmarks,
+        world_PT33x3=stage.people.world_PT33x3 * mirror,
+        masks_PTHW=stage.people.masks_PTHW[..., ::-1],
+    )
+    report = puppet.run(replace(request(stage, "animation", pictures["robot"]), clip_people=behind), tmp_path / "out.mp4")
     assert "turned_away" in report.reasons
     assert report.confidence < 0.3
 
@@ -264,7 +272,7 @@ def scene_with_square(camera_px_per_frame: float) -> tuple[Frames, npt.NDArray[n
     """A textured scene, a bright square that crosses it, and optionally a panning camera: frames, masks, first frame's empty scene."""
     rng = np.random.default_rng(0)
     big = cv2.GaussianBlur(rng.integers(0, 255, (160, 260, 3)).astype(np.uint8), (0, 0), 2)
-    big = cv2.normalize(big, None, 20, 200, cv2.NORM_MINMAX)
+    big = np.clip((big.astype(float) - 127) * 6 + 110, 20, 200).astype(np.uint8)
     frames, masks = [], []
     for t in range(13):
         move = np.array([[1, 0, -20 - camera_px_per_frame * t], [0, 1, -10.0]])
@@ -319,7 +327,7 @@ def test_numbers(stage: Stage) -> None:
     line = np.arange(20.0)[:, None] * [1.0, -2.0]
     assert np.allclose(savitzky_golay(line, 7), line)
     assert np.allclose(savitzky_golay(line[:2], 7), line[:2])
-    assert np.allclose(sampled(line, np.array([0.5, 18.25, 99])), [[0.5, -1], [18.25, -36.5], [19, -38]])
+    assert np.allclose(sampled(line, np.array([0.5, 18.25, 99])), np.array([0.5, 18.25, 19])[:, None] * [1.0, -2.0])
     world = np.zeros((33, 3))
     world[INDEX["left_shoulder"]], world[INDEX["right_shoulder"]] = (0.2, 0, 0), (-0.2, 0, 0)
     assert body_yaw(joints_of(world)) == pytest.approx(0)

@@ -241,3 +241,10 @@ def test_what_another_process_wrote_is_seen_at_once(store: Store) -> None:
     late = Store(store.url).put(b"two", ".bin")
     assert store.has(late)
     assert store.find(late.digest) == late
+
+
+def test_a_race_for_an_outcome_has_one_winner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, first = Store(tmp_path), outcome(1, answer="first")
+    store.put_outcome(first)
+    monkeypatch.setattr(os.path, "exists", lambda _: False)  # as if the other writer came right after the look
+    assert store.put_outcome(outcome(1, answer="second")) == first

@@ -69,6 +69,12 @@ def _framed(pose: Pose, motion: Motion, size_hw: tuple[int, int]) -> Array:
     return np.where(wanted.any(1), (wanted & inside(pose.joints_T19x2)).sum(1) / np.maximum(1, wanted.sum(1)), 1.0)
 
 
+def _matte_agreement(character: Character) -> float:
+    """Overlap (intersection over union) of the matte, which goes by colour, and the pose model's silhouette."""
+    by_colour, by_model = character.alpha_HW > 0.5, character.figure.mask_HW > 127
+    return float((by_colour & by_model).sum() / max(1, (by_colour | by_model).sum()))
+
+
 def trust_in(character: Character, motion: Motion, pose: Pose, size_hw: tuple[int, int], exposed_T: Array, camera_px: float) -> Trust:
     """Judge one character's performance.
 
@@ -76,6 +82,7 @@ def trust_in(character: Character, motion: Motion, pose: Pose, size_hw: tuple[in
     exposed_T: share of the removed person's area that shows invented background (0 where there is no plate).
     """
     figure, ones = character.figure, np.ones(motion.frames)
+    agree = _matte_agreement(character)
     framed = _framed(pose, motion, size_hw)
     turned, cover = turned_deg(figure, motion), limb_cover(figure, motion)
     torso = np.median(motion.visible_T19[:, [JOINT["left_shoulder"], JOINT["right_shoulder"], JOINT["pelvis"]]], 1)
@@ -88,6 +95,7 @@ def trust_in(character: Character, motion: Motion, pose: Pose, size_hw: tuple[in
         "chest_occluded": (ramp(character.chest_hidden * ones, 0.5, 0.15), character.chest_hidden * ones > CHEST_HIDDEN_MOST),
         "arms_crossed": (1 - 0.6 * forearms_cross(figure) * ones, forearms_cross(figure) * ones > 0),
         "out_of_frame": (framed, framed < 1),
+        "matte_uncertain": (ramp(agree * ones, 0.55, 0.8), agree * ones < 0.7),
         "head_cropped": (1 - 0.7 * figure.head_cropped * ones, figure.head_cropped * ones > 0),
         "plate_invented": (ramp(exposed_T, 0.6, 0.1), exposed_T > INVENTED_MOST),
         "camera_moves": (1 - 0.4 * (camera_px > CAMERA_MOST_PX) * ones, (camera_px > CAMERA_MOST_PX) * ones > 0),

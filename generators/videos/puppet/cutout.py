@@ -96,12 +96,17 @@ def ellipse(radius_px: float) -> Array:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * int(max(1, radius_px)) + 1,) * 2)
 
 
-def largest(people: People) -> int:
-    """The track with the largest silhouette in the first frame. Raises BadInput when nobody is there."""
-    sizes = people.masks_PTHW[:, 0].astype(np.int64).sum((1, 2)) * people.present_PT[:, 0]
-    if not len(sizes) or sizes.max() == 0:
+def main_person(people: People) -> int:
+    """The track to animate in a picture: the largest silhouette, weighted by how well its joints are seen.
+
+    Heads below hips count a tenth: pose models see such people in scenery. Raises BadInput("no_person") when nobody is there.
+    """
+    sizes = (people.masks_PTHW[:, 0] > 127).sum((1, 2)) * people.present_PT[:, 0] * people.visibility_PT33[:, 0].mean(1)
+    joints = joints_of(people.landmarks_PT33x3[:, 0, :, :2].astype(float))
+    scores = np.where(joints[:, NECK, 1] < joints[:, PELVIS, 1], sizes, 0.1 * sizes)
+    if not len(scores) or scores.max() <= 0:
         raise BadInput("no person was found in the painted picture; paint the character whole and facing the camera", "no_person")
-    return int(np.argmax(sizes))
+    return int(np.argmax(scores))
 
 
 def rescaled(image_HWC: Array, people: People, factor: float) -> tuple[Array, People]:

@@ -18,7 +18,7 @@ from generators.poses.people import PeopleTracker
 from generators.poses.tracks import People
 from generators.videos.plate import MASK_ON, Plate, clean_plate, inpaint
 from generators.videos.puppet.confidence import together, trust_in, turned_deg
-from generators.videos.puppet.cutout import ellipse, figure_of, largest, matte_of, point, rescaled
+from generators.videos.puppet.cutout import ellipse, figure_of, main_person, matte_of, point, rescaled
 from generators.videos.puppet.layers import layers_of
 from generators.videos.puppet.motion import Motion, motion_of
 from generators.videos.puppet.numerics import Array
@@ -28,7 +28,6 @@ from generators.videos.puppet.retarget import Placement, Pose, drawn_scale, reta
 from generators.videos.puppet.skeleton import ANKLES, HEAD, LIMBS, TOES
 from manifests import media
 from manifests.errors import BadInput
-
 
 _ABOUT_FACE_DEG = 105.0
 """median difference in facing from which the driver's left moves the character's right: nothing true can be shown then, but the outline"""
@@ -126,7 +125,7 @@ class Puppet(VideoGenerator):
                 f"the picture is {image.shape[1]}×{image.shape[0]}, the geometry {size[1]}×{size[0]}; paint at that size", "picture_size"
             )
         people = self._tracker.still(image)
-        return image, people.only([largest(people)])
+        return image, people.only([main_person(people)])
 
 
 def _character(image: Array, people: People) -> Character:

@@ -1,0 +1,219 @@
+"""Collage: the painted person stands where and as large as the clip's person does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from generators.base import ImageRequest, Mode, Report
+from generators.images import drawn
+from generators.images.collage import Collage, CollageOptions
+from generators.poses.people import PeopleTracker
+from generators.poses.summary import describe
+from generators.poses.tracks import INDEX, People
+from manifests import media
+from manifests.errors import BadInput
+from manifests.records import Geometry
+
+GEOMETRY = Geometry(frames=5, height=320, width=288)
+FEET = [INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("heel", "foot_index")]
+
+
+@pytest.fixture(scope="module")
+def collage() -> Collage:
+    made = Collage()
+    made.setup()
+    return made
+
+
+@pytest.fixture(scope="module")
+def tracker() -> PeopleTracker:
+    return PeopleTracker()
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Pictures by name, drawn once."""
+    folder = tmp_path_factory.mktemp("gallery")
+    man, robot = drawn.draw_mannequin(4, 448), drawn.draw_robot(2, 448)
+    alpha = np.round(man.alpha_HW * 255).astype(np.uint8)
+    pictures = {
+        "man": man.image_HWC,
+        "robot": robot.image_HWC,
+        "cutout": np.dstack([np.where(alpha[..., None] > 0, man.image_HWC, 0).astype(np.uint8), alpha]),
+        "half": np.ascontiguousarray(man.image_HWC[:250]),
+        "field": drawn.scene(1, 320, 448),
+        "red": np.broadcast_to(np.array([200, 30, 40], np.uint8), (64, 64, 3)),
+    }
+    for name, picture in pictures.items():
+        media.write_png(folder / f"{name}.png", np.ascontiguousarray(picture))
+    return {name: folder / f"{name}.png" for name in pictures}
+
+
+@pytest.fixture(scope="module")
+def clip_people(tracker: PeopleTracker) -> People:
+    """A clip in which a figure stands left of the middle, for five frames."""
+    frame = drawn.scene(0, GEOMETRY.height, GEOMETRY.width)
+    small = drawn.draw_mannequin(1, 256)
+    y, x, (h, w) = 50, 8, small.alpha_HW.shape
+    cover = small.alpha_HW[..., None]
+    frame[y : y + h, x : x + w] = (frame[y : y + h, x : x + w] * (1 - cover) + small.image_HWC * cover).astype(np.uint8)
+    people = tracker.track(np.repeat(frame[None], 5, 0), 16.0)
+    assert people.count == 1
+    return people
+
+
+def _request(pictures: dict[str, Path], people: People, mode: Mode = "animation", scale: float = 1.0, seed: int = 0) -> ImageRequest:
+    return ImageRequest(pictures, "ignored", "", scale, GEOMETRY, people, mode, seed)
+
+
+def _paint(collage: Collage, request: ImageRequest, out: Path) -> tuple[np.ndarray, Report]:
+    report = collage.run(request, out)
+    collage.verify(request, out)
+    return media.read_image(out), report
+
+
+def test_takes_place_size_and_ground_of_the_clips_person(
+    collage: Collage, tracker: PeopleTracker, gallery: dict[str, Path], clip_people: People, tmp_path: Path
+) -> None:
+    image, report = _paint(collage, _request({"character": gallery["man"], "scene": gallery["field"]}, clip_people), tmp_path / "o.png")
+    assert report.confidence > 0.9
+    assert report.reasons == ()
+    painted = tracker.still(image)
+    assert painted.count == 1
+    ours, theirs = describe(painted)[0], describe(clip_people)[0]
+    assert ours.height == pytest.approx(theirs.height, rel=0.12)
+    assert (ours.box[0] + ours.box[2]) / 2 == pytest.approx((theirs.box[0] + theirs.box[2]) / 2, abs=8)
+    grounds = [p.landmarks_PT33x3[0, 0, FEET, 1].max() for p in (painted, clip_people)]
+    assert grounds[0] == pytest.approx(grounds[1], abs=8)
+
+
+def test_scale_is_obeyed(collage: Collage, tracker: PeopleTracker, gallery: dict[str, Path], clip_people: People, tmp_path: Path) -> None:
+    pictures = {"character": gallery["robot"], "scene": gallery["field"]}
+    heights = []
+    for scale in (1.0, 0.7):
+        image, _ = _paint(collage, _request(pictures, clip_people, scale=scale), tmp_path / "o.png")
+        heights.append(describe(tracker.still(image))[0].height)
+    assert heights[1] / heights[0] == pytest.approx(0.7, rel=0.06)
+
+
+def test_too_large_a_character_stays_whole(collage: Collage, tracker: PeopleTracker, gallery: dict[str, Path], clip_people: People,
+                                           tmp_path: Path) -> None:  # fmt: skip
+    for mode in ("animation", "replacement"):
+        image, _ = _paint(collage, _request({"character": gallery["man"]}, clip_people, mode, scale=5.0), tmp_path / "o.png")
+        person = describe(tracker.still(image))[0]
+        assert person.framing == "full"
+        assert person.box[1] > 0
+        assert person.box[3] < GEOMETRY.height
+
+
+def test_replacement_stands_alone_on_a_plain_ground(
+    collage: Collage, gallery: dict[str, Path], clip_people: People, tmp_path: Path
+) -> None:
+    pictures = {"character": gallery["robot"], "scene": gallery["field"]}
+    image, report = _paint(collage, _request(pictures, clip_people, "replacement"), tmp_path / "o.png")
+    rim = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    assert len(np.unique(rim, axis=0)) == 1
+    assert len(set(rim[0].tolist())) == 1
+    assert "no_scene" not in report.reasons
+
+
+def test_same_request_same_bytes(collage: Collage, gallery: dict[str, Path], clip_people: People, tmp_path: Path) -> None:
+    request = _request({"character": gallery["man"], "scene": gallery["field"], "clothing": gallery["robot"]}, clip_people, seed=3)
+    collage.run(request, tmp_path / "a.png")
+    other = Collage()
+    other.setup()
+    other.run(_request({"character": gallery["robot"]}, clip_people), tmp_path / "between.png")
+    other.run(request, tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_own_background_is_kept_and_reported(collage: Collage, gallery: dict[str, Path], clip_people: People, tmp_path: Path) -> None:
+    image, report = _paint(collage, _request({"character": gallery["man"]}, clip_people), tmp_path / "o.png")
+    assert "no_scene" in report.reasons
+    assert report.confidence < 0.95
+    wall = np.median(drawn.mannequin(4, 448)[:60].reshape(-1, 3), 0)
+    assert np.abs(np.median(image[:20].reshape(-1, 3), 0) - wall).max() < 40
+
+
+def test_alpha_channel_is_the_matte(collage: Collage, gallery: dict[str, Path], clip_people: People, tmp_path: Path) -> None:
+    pictures = {"scene": gallery["field"]}
+    from_alpha, report = _paint(collage, _request({**pictures, "character": gallery["cutout"]}, clip_people), tmp_path / "a.png")
+    from_matte, _ = _paint(collage, _request({**pictures, "character": gallery["man"]}, clip_people), tmp_path / "b.png")
+    assert report.reasons == ()
+    assert np.abs(from_alpha.astype(int) - from_matte).mean() < 4
+
+
+def test_a_cropped_character_is_confessed(collage: Collage, gallery: dict[str, Path], clip_people: People, tmp_path: Path) -> None:
+    _, whole = _paint(collage, _request({"character": gallery["man"], "scene": gallery["field"]}, clip_people), tmp_path / "a.png")
+    _, half = _paint(collage, _request({"character": gallery["half"], "scene": gallery["field"]}, clip_people), tmp_path / "b.png")
+    assert "reference_cropped" in half.reasons
+    assert half.confidence < 0.6 * whole.confidence
+
+
+def test_clothing_dyes_the_shirt_only(
+    collage: Collage, tracker: PeopleTracker, gallery: dict[str, Path], clip_people: People, tmp_path: Path
+) -> None:
+    plain, _ = _paint(collage, _request({"character": gallery["man"]}, clip_people, "replacement"), tmp_path / "a.png")
+    pictures = {"character": gallery["man"], "clothing": gallery["red"]}
+    dyed, report = _paint(collage, _request(pictures, clip_people, "replacement"), tmp_path / "b.png")
+    assert "clothing_unused" not in report.reasons
+    xy = tracker.still(plain).landmarks_PT33x3[0, 0, :, :2]
+    chest = xy[[11, 12, 23, 24]].mean(0)
+    knee, nose = xy[INDEX["left_knee"]], xy[INDEX["nose"]]
+
+    def at(image: np.ndarray, point: np.ndarray) -> np.ndarray:
+        x, y = np.round(point).astype(int)
+        return image[y - 3 : y + 4, x - 3 : x + 4].reshape(-1, 3).astype(float).mean(0)
+
+    assert np.linalg.norm(at(dyed, chest) - [200, 30, 40]) < np.linalg.norm(at(plain, chest) - [200, 30, 40]) - 40
+    assert np.abs(at(dyed, knee) - at(plain, knee)).max() < 3
+    assert np.abs(at(dyed, nose) - at(plain, nose)).max() < 3
+
+
+def test_people_of_another_size_are_scaled(collage: Collage, tracker: PeopleTracker, gallery: dict[str, Path], clip_people: People,
+                                           tmp_path: Path) -> None:  # fmt: skip
+    double = replace(
+        clip_people,
+        landmarks_PT33x3=clip_people.landmarks_PT33x3 * 2,
+        masks_PTHW=np.repeat(np.repeat(clip_people.masks_PTHW, 2, 2), 2, 3),
+    )
+    pictures = {"character": gallery["man"], "scene": gallery["field"]}
+    once, _ = _paint(collage, _request(pictures, clip_people), tmp_path / "a.png")
+    twice, _ = _paint(collage, _request(pictures, double), tmp_path / "b.png")
+    assert np.abs(once.astype(int) - twice).mean() < 1.0
+
+
+def test_bad_requests_are_refused(collage: Collage, gallery: dict[str, Path], clip_people: People, tmp_path: Path) -> None:
+    character = {"character": gallery["man"]}
+    nobody = replace(clip_people, present_PT=np.zeros_like(clip_people.present_PT))
+    noise = tmp_path / "noise.png"
+    noise.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
+    cases: list[tuple[ImageRequest, str]] = [
+        (_request({"character": gallery["field"]}, clip_people), "no_person"),
+        (_request({"scene": gallery["field"]}, clip_people), "no_character"),
+        (_request({**character, "shoes": gallery["red"]}, clip_people), "role_unsupported"),
+        (_request(character, clip_people, "pose"), "mode_unsupported"),
+        (_request(character, clip_people.only([0, 0])), "people_mismatch"),
+        (_request(character, nobody), "people_mismatch"),
+        (_request(character, clip_people, scale=0.0), "bad_scale"),
+        (_request(character, clip_people, scale=float("nan")), "bad_scale"),
+        (_request({"character": tmp_path / "absent.png"}, clip_people), "missing"),
+    ]
+    for request, code in cases:
+        with pytest.raises(BadInput) as caught:
+            collage.run(request, tmp_path / "o.png")
+        assert caught.value.code == code
+    with pytest.raises(BadInput):
+        collage.run(_request({"character": noise}, clip_people), tmp_path / "o.png")
+    assert not (tmp_path / "o.png").exists()
+
+
+def test_options_are_checked() -> None:
+    with pytest.raises(ValueError, match="shadow"):
+        CollageOptions(shadow=2.0)
+    with pytest.raises(ValueError, match="Extra"):
+        CollageOptions(glow=1.0)  # type: ignore[call-arg]
