@@ -91,8 +91,8 @@ def side_of(group: str, seed: int, spec: SplitSpec) -> Split:
 def split_gallery(candidates: Iterable[Candidate], seed: int, spec: SplitSpec, source_groups: set[str]) -> list[Candidate]:
     """Put every picture on one side, by its group: the same rule as for clips, so a clip's person never crosses over.
 
-    A side without any character would leave its clips without one, so it gets the free group (no source group) that the hash puts
-    nearest to it. Scenes and clothing follow the same rule.
+    A person of the clips' own groups can hardly play in those clips, so each side also needs a picture of another group: if the hash
+    gives it none, it gets the one nearest to it. Scenes and clothing follow the same rule.
     """
     out: list[Candidate] = []
     pictures = sorted(candidates, key=lambda c: (c.role, c.picture))
@@ -101,8 +101,8 @@ def split_gallery(candidates: Iterable[Candidate], seed: int, spec: SplitSpec, s
         sides = {c.group: side_of(c.group, seed, spec) for c in of_role}
         wanted: list[Split] = ["train", "validation"] if _sides(source_groups, seed, spec) == {"train", "validation"} else []
         for side in wanted:
-            free = sorted((g for g in sides if g not in source_groups and sides[g] != side), key=lambda g: fraction(seed, "split", g))
-            if side not in sides.values() and len(free) > 1:
+            free = sorted((g for g in sides if g not in source_groups), key=lambda g: fraction(seed, "split", g))
+            if len(free) > 1 and side not in {sides[g] for g in free}:
                 sides[free[0] if side == "validation" else free[-1]] = side
         out += [c.model_copy(update={"split": sides[c.group]}) for c in of_role]
     return out

@@ -91,12 +91,12 @@ class Generator(ABC):
     """What all generators share."""
 
     capabilities: ClassVar[Capabilities]
-    Options: ClassVar[type[Options]] = Options
+    options_type: ClassVar[type[Options]] = Options
     weights: ClassVar[tuple[str, ...]] = ()
     """names in generators.weights whose digests enter the step key"""
 
     def __init__(self, options: Options | None = None) -> None:
-        self.options = options or type(self).Options()
+        self.options = options or type(self).options_type()
 
     def setup(self) -> None:  # noqa: B027 - most generators have nothing to load
         """Load what is heavy. Called once a worker, before the first `run`."""

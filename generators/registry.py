@@ -79,7 +79,7 @@ def _load_file(kind: str) -> type[Generator]:
 def create(kind: str, options: dict[str, Any]) -> Generator:
     """A generator that is not set up yet. Raises BadRecipe for unknown kinds and options."""
     cls = class_of(kind)
-    return cls(validated(cls.Options, options, f"generators ({kind})"))
+    return cls(validated(cls.options_type, options, f"generators ({kind})"))
 
 
 def check(recipe: Recipe, to_run: bool) -> None:

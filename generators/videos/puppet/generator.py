@@ -64,7 +64,7 @@ class Puppet(VideoGenerator):
     """Animates painted characters with the clip's motion, in their own scenes or in the clip's."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(modes=frozenset({"animation", "replacement"}), people_max=6, deterministic=True)
-    Options: ClassVar[type[base.Options]] = PuppetOptions
+    options_type: ClassVar[type[base.Options]] = PuppetOptions
     weights: ClassVar[tuple[str, ...]] = ("pose_detection", "pose_landmark")
 
     def __init__(self, options: base.Options | None = None) -> None:
@@ -84,6 +84,8 @@ class Puppet(VideoGenerator):
             raise BadInput(
                 f"the clip's people are given for T×H×W {got}, the geometry is {want}; track the conformed clip", "people_mismatch"
             )
+        if people.count == 0:
+            raise BadInput("nobody is to be driven; give at least one person and one picture", "people_mismatch")
         if not people.present_PT.any(1).all():
             raise BadInput("a driven person is in no frame of the clip; choose another one", "driver_absent")
 
@@ -108,8 +110,9 @@ class Puppet(VideoGenerator):
         else:
             empty = _own_scene(actors[0].character, pictures[0][0])
             scenes = np.broadcast_to(empty, (count, *empty.shape))
-        exposed_T = np.zeros(request.geometry.frames)
-        frames = list(_performance(actors, scenes, at_N, plate, options.shadow, exposed_T))
+        exposed_N: list[float] = []
+        frames = list(_performance(actors, scenes, at_N, plate, options.shadow, exposed_N))
+        exposed_T = np.interp(np.arange(request.geometry.frames), at_N, exposed_N)
         media.write_video(out, np.stack(frames), fps)
         camera = plate.camera_px if plate else 0.0
         confidence, reasons, per_frame = together(
@@ -191,8 +194,10 @@ def _own_scene(character: Character, image: Array) -> Array:
     return inpaint(image, cv2.resize(grown, image.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0)
 
 
-def _performance(actors: list[_Actor], scenes: Array, at_N: Array, plate: Plate | None, shadow: bool, exposed_T: Array) -> Iterator[Array]:
-    """Output frames; fills `exposed_T` with the share of the removed area that shows invented background."""
+def _performance(
+    actors: list[_Actor], scenes: Array, at_N: Array, plate: Plate | None, shadow: bool, exposed_N: list[float]
+) -> Iterator[Array]:
+    """Output frames; appends to `exposed_N` the share of the removed area that shows invented background."""
     for k, at in enumerate(at_N):
         scene = scenes[k].astype(np.float32)
         on_stage = [a for a in actors if a.on_stage[0] - 0.5 <= at <= a.on_stage[1] + 0.5]
@@ -201,7 +206,5 @@ def _performance(actors: list[_Actor], scenes: Array, at_N: Array, plate: Plate 
             if plate is not None and shadow:
                 scene = shade(scene, actor.character, actor.pose, k)
             draw(canvas, actor.character, actor.pose, k)
-        if plate is not None:
-            t = round(float(at))
-            exposed_T[t] = plate.exposed(t, canvas[..., 3])
+        exposed_N.append(plate.exposed(round(float(at)), canvas[..., 3]) if plate is not None else 0.0)
         yield composed(scene, canvas)
