@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from agents.measures import appearance
 from agents.measures.motion import limb_error_deg
+from agents.measures.silhouette import mask_joints
 from agents.selector import yaw_gap_deg
 from generators.base import Mode, Report
 from generators.poses.summary import describe
@@ -163,6 +164,9 @@ def _people(seen: SyntheticVideo, spec: CheckerSpec, out: _Findings) -> None:
     known = [drift for drift in drifts if drift is not None]
     if known and out.score("identity_drift", max(known)) > spec.identity_drift_max:
         out.add("identity_changed", "The character does not look like its painted picture.")
+    covered = min(mask_joints(seen.people, t) for t in seen.matched)
+    if out.score("mask_joints", covered) < spec.mask_joints_min:
+        out.add("mask_incomplete", f"The mask covers {covered:.0%} of the visible joints.")
     coverage = float(np.mean((seen.people.masks_PTHW[list(seen.matched)] > 127).max(0)))
     if out.score("mask_coverage", coverage) < spec.coverage_min:
         out.add("too_small_in_frame", f"The characters cover {coverage:.2%} of the frame.")

@@ -69,6 +69,8 @@ class Stages:
             want = f"{job.people[0]:g} to {job.people[1]:g}"
             raise Rejected(f"{len(present)} people are seen throughout the span, the slice wants {want}", "people_count")
         driven = tuple(present)
+        if job.task != "replacement" and len(driven) < len(analysis.people):
+            raise Rejected("somebody else is seen in a part of the span, whom the driving video would not show", "others_present")
         request = clips.ReferenceRequest(
             span=job.span, shot=job.shot, min_gap_s=self._recipe.reference.min_gap_s, analysis=analysis, driven=driven
         )

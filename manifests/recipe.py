@@ -173,6 +173,8 @@ class CheckerSpec(Frozen):
     """the generator's own confidence"""
     frozen_max: float = Field(default=0.5, ge=0, le=1)
     black_max: float = Field(default=0.05, ge=0, le=1)
+    mask_joints_min: float = Field(default=0.85, ge=0, le=1)
+    """share of the visible joints that must lie on the character's mask"""
     coverage_min: float = Field(default=0.004, ge=0, le=1)
     """share of the frame that the character's mask covers"""
 

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.measures import appearance
+from agents.measures.silhouette import joints_on_mask
 from factory.steps import POSE_WEIGHTS, step
 from factory.workbench import Workbench
 from generators.poses.summary import describe
-from generators.poses.tracks import BODY, INDEX, People
+from generators.poses.tracks import People
 from manifests import media
 from manifests.errors import BadInput
 from manifests.recipe import GeometrySpec
@@ -29,7 +30,6 @@ CUT_THRESHOLD = 0.35
 PRESENCE_MIN = 0.8
 """share of a span's frames in which somebody must be found to count"""
 REFERENCE_TRIES = 12
-BODY_INDICES = [INDEX[name] for name in BODY]
 REFERENCE_LOOKS_MAX = 45.0
 """colour difference above which a person in another frame is somebody else"""
 
@@ -293,11 +293,4 @@ def _same_people(request: ReferenceRequest, image_HWC: Frames, found: People) ->
 
 def _reference_score(people: People) -> float:
     """More visible joints that lie on the person's own silhouette, and a smaller turn from the camera, are better."""
-    return sum(_joints_on_mask(people, p.track) + p.confidence - abs(p.yaw_deg) / 45 for p in describe(people))
-
-
-def _joints_on_mask(people: People, p: int) -> int:
-    height, width = people.size_hw
-    xy = np.round(people.landmarks_PT33x3[p, 0, BODY_INDICES, :2]).astype(int)
-    inside = (people.visibility_PT33[p, 0, BODY_INDICES] > 0.5) & (xy >= 0).all(1) & (xy < [width, height]).all(1)
-    return int((people.masks_PTHW[p, 0][xy[inside, 1], xy[inside, 0]] > 127).sum())
+    return sum(int(joints_on_mask(people, p.track)[1].sum()) + p.confidence - abs(p.yaw_deg) / 45 for p in describe(people))

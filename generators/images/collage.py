@@ -56,7 +56,7 @@ class Collage(ImageGenerator):
     capabilities: ClassVar[Capabilities] = Capabilities(
         modes=frozenset({"image"}), people_max=1, deterministic=True, roles=frozenset({"character", "clothing", "scene"})
     )
-    Options = CollageOptions
+    options_type: ClassVar[type[BaseOptions]] = CollageOptions
     weights: ClassVar[tuple[str, ...]] = ("pose_detection", "pose_landmark")
 
     def __init__(self, options: BaseOptions | None = None) -> None:
