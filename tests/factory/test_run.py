@@ -1,0 +1,140 @@
+"""The whole run on real clips: what comes out, what a second run repeats, what a killed one leaves behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import webdataset
+from running import Finished, Material, call, motionpair, tree
+
+from manifests.ledger import Ledger
+from manifests.release import Release
+from manifests.store import Store
+from manifests.verify import verify
+
+
+def outcomes(out: Path) -> dict[str, float]:
+    """Outcome file → when it was written."""
+    return {p.name: p.stat().st_mtime for p in (out / "store" / "outcomes").rglob("*.json")}
+
+
+def test_all_three_tasks_come_out_and_verify(finished: Finished) -> None:
+    info = Release.open(finished.out / "release").info
+    assert info.complete
+    assert info.pairs == 6
+    assert {task for tasks in info.counts.values() for task in tasks} == {"animation", "replacement", "pose"}
+    assert verify(finished.out / "release") == []
+    assert "release sealed" in finished.printed
+
+
+def test_plain_webdataset_reads_every_sample(finished: Finished) -> None:
+    release = Release.open(finished.out / "release")
+    shards = sorted(str(p) for p in (release.folder / "shards").glob("*.tar"))
+    samples = list(webdataset.WebDataset(shards, shardshuffle=False))
+    assert {s["__key__"] for s in samples} == {row.key for row in release.rows()}
+    wanted = {"driving.mp4", "target.mp4", "driving_mask.mp4", "reference.png", "reference_mask.png", "json"}
+    assert all(wanted <= set(s) for s in samples)
+
+
+def test_no_group_and_no_character_stands_on_both_sides(finished: Finished) -> None:
+    rows = Release.open(finished.out / "release").rows()
+    sides: dict[str, set[str]] = {}
+    for row in rows:
+        sides.setdefault(row.group, set()).add(row.split)
+    assert sides == {"lab": {"train"}, "other": {"validation"}}
+
+
+def test_asking_again_does_no_work_and_starts_no_worker(finished: Finished, material: Material, tmp_path: Path) -> None:
+    before, release = outcomes(finished.out), tree(finished.out / "release")
+    printed = call("run", material.recipe, "--out", finished.out)
+    assert "steps: 0 run (0 by generators)" in printed
+    assert "no generator work was needed" in printed
+    assert "release unchanged" in printed
+    assert outcomes(finished.out) == before
+    assert tree(finished.out / "release") == release
+
+
+def test_renamed_files_change_nothing_and_a_new_clip_repeats_nothing(
+    finished: Finished, material: Material, sample_clip: Callable[[str], Path], tmp_path: Path
+) -> None:
+    mine, out = material.copy_to(tmp_path / "material"), tmp_path / "out"
+    shutil.copytree(finished.out, out)
+    for i, clip in enumerate(sorted(mine.clips.rglob("*.mp4"))):
+        clip.rename(clip.with_name(f"-zzz {i}..mp4"))
+    before = outcomes(out)
+    printed = call("run", mine.recipe, "--out", out)
+    assert "steps: 0 run (0 by generators)" in printed
+    assert "release unchanged" in printed
+
+    shutil.copy(os.path.realpath(sample_clip("multi2")), mine.clips / "lab" / "added.mp4")
+    call("run", mine.recipe, "--out", out)
+    after = outcomes(out)
+    assert {name: after[name] for name in before} == before
+    with Ledger(out / "ledger.sqlite", Store(out / "store")) as ledger:
+        assert sum(ledger.counts()["index_clip"].values()) == 3
+
+
+def run_until(command: list[str], ready: Callable[[], bool], sign: int, patience_s: float = 240.0) -> tuple[int, str]:
+    """Start a command in its own session, wait for `ready`, signal it; its exit code and what it printed."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    end = time.monotonic() + patience_s
+    while not ready() and process.poll() is None:
+        assert time.monotonic() < end, "never got there"
+        time.sleep(0.02)
+    assert process.poll() is None, f"ended before it could be disturbed: {process.communicate()[0]}"
+    process.send_signal(sign) if sign == signal.SIGKILL else os.killpg(process.pid, sign)
+    printed = process.communicate(timeout=60)[0]
+    return process.returncode, printed
+
+
+def test_killed_three_times_the_release_has_the_same_bytes(finished: Finished, material: Material, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = motionpair("run", material.recipe, "--out", out)
+    moments: list[Callable[[], bool]] = [
+        lambda: len(outcomes(out)) >= 3,
+        lambda: any((out / "store" / "outcomes").rglob("*.json")) and len(outcomes(out)) >= 16,
+        lambda: (out / "release").exists(),
+    ]
+    for moment in moments:
+        code, _ = run_until(command, moment, signal.SIGKILL)
+        assert code == -signal.SIGKILL
+    call("run", material.recipe, "--out", out)
+    assert tree(out / "release") == tree(finished.out / "release")
+
+
+def test_without_its_ledger_a_run_is_rebuilt_from_the_store(finished: Finished, material: Material, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished.out, out)
+    for file in out.glob("ledger.sqlite*"):
+        file.unlink()
+    assert "steps: 0 run (0 by generators)" in call("run", material.recipe, "--out", out)
+    assert "accepted" in call("status", out)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT])
+def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(material: Material, tmp_path: Path, sign: int) -> None:
+    out = tmp_path / "out"
+    code, printed = run_until(motionpair("run", material.recipe, "--out", out), lambda: len(outcomes(out)) >= 2, sign)
+    assert code == 130, printed
+    assert "Run the same command again to resume" in printed
+    assert "Traceback" not in printed
+
+
+def test_a_second_run_in_the_same_folder_is_refused(material: Material, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = motionpair("run", material.recipe, "--out", out)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        while not (out / "ledger.sqlite").exists():
+            time.sleep(0.05)
+        assert "another run is working" in call("run", material.recipe, "--out", out, code=2)
+    finally:
+        process.kill()
+        process.wait()
