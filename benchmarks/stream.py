@@ -129,7 +129,7 @@ def mix_errors(window: int, seeds: int) -> dict[str, float]:
     The stream's order is computed, not sampled, so its figures are exact. `webdataset.RandomMix` draws; its figures are the median and
     the largest over several seeds. Of ranks the worst one of all is told.
     """
-    mix = Mix(dict(MIX))
+    mix = Mix({str(task): weight for task, weight in MIX.items()})
 
     def of_rank(rank: int, size: int) -> float:
         return worst((mix.at(position_of(cycle, rank, size, mix.period)).task for cycle in range(POSITIONS // size)), window)

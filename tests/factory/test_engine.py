@@ -1,0 +1,110 @@
+"""Workers that die, hang or lie: who is blamed, what is remembered, and that the others go on. Real Ray, real steps."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+from running import Finished, Material
+
+from factory import steps
+from factory.memo import Memo
+from factory.pool import Engine, Quarantined
+from factory.work.making import AnimateRequest, Synthetic, generate_video
+from factory.workbench import Workbench
+from manifests import media
+from manifests.errors import Rejected
+from manifests.ledger import Ledger
+from manifests.recipe import Recipe, load_recipe
+from manifests.records import Artifact
+from manifests.release import Release
+from manifests.store import Store
+
+OWN = Path(__file__).parent / "own" / "misbehaving.py"
+RANK = "0" * 64
+
+
+@pytest.fixture
+def request_for(finished: Finished, tmp_path: Path):  # type: ignore[no-untyped-def]
+    """`request_for(class name, options)`: a real pose request for one of the misbehaving generators, its inputs in a fresh store."""
+    old, store = Store(finished.out / "store"), Store(tmp_path / "store")
+    with Ledger(finished.out / "ledger.sqlite", old) as ledger:
+        rows = ledger._execute("SELECT key FROM outcomes WHERE step = 'generate_video' ORDER BY key")
+        bodies = [ledger.lookup(row[0]) for row in rows]
+    poses = [b.request for b in bodies if b is not None and b.request["mode"] == "pose"]  # type: ignore[index,call-overload]
+    request = AnimateRequest.model_validate(poses[0])
+    for artifact in (request.clip_video, request.clip):
+        store.put(old.read(artifact), artifact.suffix)
+
+    def make(name: str, seed: int = 0, **options: str) -> AnimateRequest:
+        return request.model_copy(update={"kind": f"{OWN}:{name}", "options": options, "seed": seed})
+
+    return make
+
+
+@pytest.fixture
+def recipe(material: Material) -> Recipe:
+    made = load_recipe(material.recipe)
+    return made.model_copy(update={"pools": {"cpu": made.pools["cpu"].model_copy(update={"timeout_s": 20.0})}})
+
+
+async def together(recipe: Recipe, folder: Path, requests: list[AnimateRequest]) -> tuple[list[object], Memo]:
+    """All requests at once through memo, engine, Ray and back; errors as values."""
+    store = Store(folder / "store")
+    with Ledger(folder / "ledger.sqlite", store) as ledger:
+        async with Engine(recipe, store.url, {}) as engine:
+            memo = Memo(store, ledger, engine)
+            calls = [memo.call(generate_video, r, f"{i:064d}", "cpu") for i, r in enumerate(requests)]
+            return await asyncio.gather(*calls, return_exceptions=True), memo
+
+
+def test_a_killer_is_quarantined_and_takes_nobody_along(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    requests = [request_for("Ticker", seed) for seed in range(4)]
+    requests[1:1] = [request_for("Killer"), request_for("KillerOnce", mark=str(tmp_path / "mark"))]
+    requests.append(request_for("Liar"))
+    answers, memo = asyncio.run(together(recipe, tmp_path, requests))
+    assert isinstance(answers[1], Quarantined)
+    assert "failed 2 times: its worker died" in str(answers[1])
+    assert isinstance(answers[-1], Rejected), "a file that is no video is an answer, not an accident"
+    others = [answers[i] for i in (0, 2, 3, 4, 5)]
+    assert all(isinstance(a, Synthetic) for a in others), others
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        assert ledger.counts()["generate_video"] == {"ok": 5, "rejected": 1}, "the killer's end is not remembered as an outcome"
+    assert memo.ran["generate_video"] == 6
+
+
+def test_a_hanging_call_ends_with_its_timeout(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    quick = recipe.model_copy(update={"pools": {"cpu": recipe.pools["cpu"].model_copy(update={"timeout_s": 6.0})}})
+    answers, _ = asyncio.run(together(quick, tmp_path, [request_for("Sleeper"), request_for("Ticker")]))
+    assert isinstance(answers[0], Quarantined)
+    assert "no answer in 6 s" in str(answers[0])
+    assert isinstance(answers[1], Synthetic)
+
+
+def test_the_same_call_twice_runs_once(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    answers, memo = asyncio.run(together(recipe, tmp_path, [request_for("Ticker")] * 3))
+    assert len({a.video.digest for a in answers if isinstance(a, Synthetic)}) == 1
+    assert memo.ran["generate_video"] == 1
+
+
+def test_30_fps_comes_to_16_fps_without_a_frame_of_drift(request_for, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    request = request_for("Ticker")
+    bench = Workbench(str(tmp_path / "store"), {})
+    reply = bench.run("generate_video", request.model_dump(mode="json"), steps.key_of(generate_video, request))
+    made = Synthetic.model_validate(reply["answer"])
+    assert made.raw_fps == 30
+    frames, fps = media.read_frames(bench.store.local_path(made.video, tmp_path))
+    assert (fps, len(frames)) == (16, request.geometry.frames)
+    shown = np.round((frames.mean((1, 2, 3)) - 16) / 8).astype(int)
+    wanted = np.floor(np.arange(len(frames)) / 16 * 30 + 1e-6).astype(int)
+    assert (shown == wanted).all()
+
+
+def test_a_released_artifact_is_what_its_digest_says(finished: Finished) -> None:
+    store, release = Store(finished.out / "store"), Release.open(finished.out / "release")
+    for row in release.rows():
+        for member in (m for m in row.members if m.name.endswith(".mp4")):
+            whole = store.read(Artifact(digest=member.sha256, size=member.size, suffix=".mp4"))
+            assert whole == release.read_member(row, member.name)

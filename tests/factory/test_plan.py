@@ -1,0 +1,205 @@
+"""The plan: quotas and attempts of the big recipe, order, split, shortlists, step keys. No clip is read here."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from running import call
+
+from factory import steps
+from factory.plan import PlannedSpan, block_count, block_of, make_plan, shortlist, side_of, split_gallery, suits
+from factory.work.clips import AnalyzeRequest, SpanInfo, analyze, cut
+from factory.work.judging import caption, check_video, select
+from factory.work.making import AnimateRequest, generate_image, generate_video
+from generators import registry
+from manifests.errors import BadRecipe
+from manifests.recipe import Slice, SplitSpec, load_recipe, parse_recipe
+from manifests.records import Artifact, Candidate, Geometry, Person, Span, digest_of
+
+RECIPES = Path(__file__).parents[2] / "manifests" / "recipes"
+
+
+def span_info(number: int, people: int = 1, motion: float = 0.5, framing: str = "full", yaw: float = 10) -> SpanInfo:
+    geometry = Geometry(frames=81, height=512, width=896)
+    span = Span(source=digest_of(["clip", number]), start_frame=0, geometry=geometry, crop=(0, 0, 896, 512))
+    return SpanInfo.model_validate(
+        {"span": span, "shot": (0, 200), "people": people, "motion": motion, "framing": framing, "yaw_deg": yaw, "visible_joints": 13}
+    )
+
+
+def candidate(number: int, role: str = "character", group: str | None = None, yaw: float = 0.0) -> Candidate:
+    person = Person(
+        track=0, box=(0, 0, 1, 1), presence=1, framing="full", visible_joints=(), yaw_deg=yaw, yaw_spread_deg=0, height=1, motion=0,
+        arms_crossed=False, confidence=1,
+    )  # fmt: skip
+    return Candidate.model_validate(
+        {"picture": digest_of([role, number]), "role": role, "group": group or f"g{number}", "split": "train",
+         "person": person if role == "character" else None}
+    )  # fmt: skip
+
+
+def planned(count: int) -> list[PlannedSpan]:
+    return [PlannedSpan(info=span_info(n), group=f"group{n // 3}", licence="cc0") for n in range(count)]
+
+
+def test_the_big_recipe_plans_the_published_quotas() -> None:
+    printed = call("plan", "manifests/recipes/motionpair-60k.yaml")
+    for quota in ("31,895", "13,847", "9,249", "4,385", "100,000"):
+        assert quota in printed
+    plan = make_plan(load_recipe("motionpair-60k"), [], [])
+    assert {p.name: p.attempts for p in plan.slices} == {
+        "scail_animation": 63_790, "wan_animation": 23_079, "mocha_single": 15_415, "mocha_multi": 10_963, "pose_extraction": 111_112,
+    }  # fmt: skip
+    hours = {p.name: p.gpu_hours for p in plan.slices}
+    assert hours["scail_animation"] == pytest.approx(63_790 * 720 / 3600)
+    assert hours["wan_animation"] is hours["mocha_single"] is hours["mocha_multi"] is None
+    assert hours["pose_extraction"] == 0
+    assert "unknown" in printed
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_bundled_recipes_load_and_fit_their_generators(path: Path) -> None:
+    registry.check(load_recipe(path), to_run=False)
+
+
+def test_the_plan_depends_on_neither_order_nor_other_clips() -> None:
+    recipe = load_recipe("quickstart")
+    gallery = [candidate(n) for n in range(6)]
+    spans = planned(20)
+    whole = make_plan(recipe, spans, gallery)
+    assert make_plan(recipe, spans[::-1], gallery[::-1]) == whole
+    fewer = {job.id: job for job in make_plan(recipe, spans[:13], gallery).jobs}
+    more = {job.id: job for job in whole.jobs}
+    assert fewer
+    assert all(more[id_] == job for id_, job in fewer.items())
+    ranks = [job.rank for job in whole.slices[0].jobs]
+    assert ranks == sorted(ranks)
+
+
+@given(st.lists(st.text(min_size=1, max_size=8), unique=True, max_size=30), st.floats(0, 0.9), st.integers(0, 1000))
+def test_a_groups_side_is_its_own(groups: list[str], share: float, seed: int) -> None:
+    spec = SplitSpec(validation_fraction=share)
+    assert all(side_of(g, seed, spec) == side_of(g, seed, spec) for g in groups)
+    assert all(side_of(g, seed, SplitSpec(validation_groups=(g,))) == "validation" for g in groups)
+
+
+def test_pictures_of_a_clips_group_stay_on_its_side_and_each_side_has_a_free_one() -> None:
+    spec = SplitSpec(validation_fraction=0, validation_groups=("held_out",))
+    gallery = [candidate(0, group="held_out"), candidate(1, group="shown"), candidate(2), candidate(3), candidate(4)]
+    split = {c.group: c.split for c in split_gallery(gallery, 1, spec, {"held_out", "shown"})}
+    assert (split["held_out"], split["shown"]) == ("validation", "train")
+    free = [split[f"g{n}"] for n in (2, 3, 4)]
+    assert sorted(free) == ["train", "train", "validation"]
+
+
+def test_repeats_take_turns_and_every_character_gets_its_share() -> None:
+    gallery = [candidate(n) for n in range(8)]
+    turns = [shortlist(span_info(0), repeat, "train", gallery, 2) for repeat in range(4)]
+    assert len({c.picture for turn in turns for c in turn}) == 8
+    first = [shortlist(span_info(n), 0, "train", gallery, 1)[0].picture for n in range(1000)]
+    shares = [first.count(c.picture) / 1000 for c in gallery]
+    assert max(shares) < 0.175, shares
+
+
+def test_characters_turned_away_are_shortlisted_only_when_there_is_no_other() -> None:
+    gallery = [candidate(0), candidate(1, yaw=90)]
+    assert [c.picture for c in shortlist(span_info(1), 0, "train", gallery, 2)] == [gallery[0].picture]
+    assert [c.picture for c in shortlist(span_info(1), 0, "train", gallery[1:], 2)] == [gallery[1].picture]
+
+
+@pytest.mark.parametrize(
+    ("where", "fits"),
+    [
+        ({"people": 1}, True), ({"people": "2..6"}, False), ({"motion": "high"}, True), ({"motion": "low"}, False),
+        ({"framing": "close"}, False), ({"framing": ["full", "half"]}, True), ({"yaw_max_deg": 5}, False), ({"motion": "0.4..0.6"}, True),
+    ],
+)  # fmt: skip
+def test_conditions(where: dict[str, object], fits: bool) -> None:
+    part = Slice.model_validate({"task": "animation", "generator": "g", "quota": 1, "where": where})
+    assert suits(span_info(0), part) is fits
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10))
+def test_blocks_follow_the_job_alone(power: int) -> None:
+    blocks = 1 << power
+    ids = [digest_of(n) for n in range(200)]
+    assert all(0 <= block_of(i, blocks) < blocks for i in ids)
+    assert all(block_of(i, blocks) % (blocks // 2 or 1) == block_of(i, blocks // 2 or 1) for i in ids), "a finer cut splits blocks"
+
+
+def test_the_number_of_blocks_comes_from_the_recipe() -> None:
+    recipe = load_recipe("motionpair-60k")
+    count = block_count(recipe)
+    assert count & (count - 1) == 0
+    larger = recipe.model_copy(update={"release": recipe.release.model_copy(update={"shard_mb": 4096})})
+    assert block_count(larger) == count // 4
+
+
+def animate(**change: object) -> AnimateRequest:
+    """A request; the arguments replace its fields."""
+    geometry = Geometry(frames=9, height=64, width=64)
+    video, arrays = (Artifact(digest=digest_of(n), size=1, suffix=s) for n, s in ((1, ".mp4"), (2, ".npz")))
+    base = AnimateRequest(
+        kind="puppet", options={}, mode="animation", clip_video=video, clip=arrays, driven=(0,), painted=(video,), prompt="p",
+        geometry=geometry, seed=1,
+    )  # fmt: skip
+    return base.model_copy(update=change)
+
+
+OTHER = Artifact(digest=digest_of("other"), size=1, suffix=".mp4")
+CHANGES: dict[str, object] = {
+    "kind": "skeleton", "options": {"fps": 30.0}, "mode": "replacement", "clip_video": OTHER, "clip": OTHER, "driven": (1,),
+    "painted": (), "prompt": "q", "geometry": Geometry(frames=13, height=64, width=64), "seed": 2,
+}  # fmt: skip
+
+
+def test_every_field_of_a_request_changes_its_key() -> None:
+    assert set(CHANGES) == set(AnimateRequest.model_fields), "say of each field whether it must change the key"
+    key = steps.key_of(generate_video, animate())
+    keys = {name: steps.key_of(generate_video, animate(**{name: value})) for name, value in CHANGES.items()}
+    assert key not in keys.values()
+    assert len(set(keys.values())) == len(keys)
+
+
+def test_pools_prices_and_timeouts_are_in_no_request() -> None:
+    never = {"pool", "timeout_s", "seconds_per_pair", "gpus", "accelerator", "price", "path", "host"}
+    steps.named("cut")
+    for step in steps.STEPS.values():
+        assert not never & set(step.request.model_fields), step.name
+
+
+def test_code_in_the_key_is_the_steps_own_and_what_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Editing the weaver's wording must repeat what the weaver does and neither the animator nor the analysis."""
+    chosen = [analyze, cut, generate_video, generate_image, check_video, caption, select]
+    before = {s.name: steps.code_digest(s.modules) for s in chosen}
+    real = steps._source
+    edited = {"agents.brains.builtin": "\nX = 1\n"}
+    monkeypatch.setattr(steps, "_source", lambda name: None if real(name) is None else real(name) + edited.get(name, ""))
+    steps.code_digest.cache_clear()
+    after = {s.name: steps.code_digest(s.modules) for s in chosen}
+    steps.code_digest.cache_clear()
+    assert {name for name in before if before[name] != after[name]} == {"check_video", "caption", "select"}
+
+
+def test_comments_and_docstrings_repeat_no_work() -> None:
+    told = '"""About."""\n# why\ndef f():\n    """What."""\n\n    return 1\n'
+    shapes = [steps._shape(ast.parse(text)) for text in ('""""""\ndef f():\n    """"""\n    return 1\n', told, told.replace("1", "2"))]
+    assert shapes[0] == shapes[1] != shapes[2]
+
+
+def test_every_mistake_has_its_line() -> None:
+    part = {"task": "pose", "generator": "g", "quota": "many"}
+    data = {"recipe": "x", "seed": 1, "sources": [{"clips": "a", "grup_by": "clip"}], "generators": {}, "slices": {"a": part}}
+    with pytest.raises(BadRecipe) as caught:
+        parse_recipe(data)
+    assert [line.split(":")[1].strip() for line in str(caught.value).splitlines()] == ["sources.0.grup_by", "slices.a.quota"]
+
+
+def test_a_key_is_the_requests_alone() -> None:
+    request = AnalyzeRequest(video=OTHER)
+    assert steps.key_of(analyze, request) == steps.key_of(analyze, AnalyzeRequest.model_validate(request.model_dump()))
