@@ -67,7 +67,7 @@ class Progress:
 
     def changed(self) -> None:
         """Something was counted; without a terminal a line is printed now and then."""
-        if not self._live and time.monotonic() - self._last_line > PLAIN_EVERY_S:
+        if not self._live and self.load() and time.monotonic() - self._last_line > PLAIN_EVERY_S:
             self._last_line = time.monotonic()
             self.say(f"[{duration(time.monotonic() - self._began)}] {self.line()}")
 

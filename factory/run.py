@@ -9,9 +9,10 @@ import math
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from factory.choice import Choice, Decision
 from factory.index import Index, index_clips, index_gallery, write_index
 from factory.loop import make_pair
 from factory.memo import Memo
@@ -22,25 +23,15 @@ from factory.sources import Finder
 from factory.stages import Stages
 from generators import registry
 from manifests.errors import BadRecipe, MotionpairError, OutOfSpace, Rejected, Transient
-from manifests.ledger import JobState, Ledger, State
+from manifests.ledger import JobState, Ledger
 from manifests.recipe import Recipe, Source
-from manifests.records import Pair, digest_of
-from manifests.release import LeftOut, ReleaseMeta
+from manifests.records import digest_of
+from manifests.release import ReleaseMeta
 from manifests.sealing import write_release
 from manifests.store import Store
 
 IN_FLIGHT_PER_WORKER = 3
 """jobs under way per worker of the largest pool: enough that later steps always find work"""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """How a job ended."""
-
-    state: State
-    reason: str = ""
-    message: str = ""
-    pair: Pair | None = None
 
 
 @dataclass
@@ -51,12 +42,12 @@ class RunResult:
     new_revision: bool
     accepted: dict[str, int]
     quotas: dict[str, int]
-    rejected: Counter[str]
+    left_out: Counter[str]
+    """reason → jobs"""
     quarantined: list[JobState]
     index: Index
     ran: Counter[str]
     reused: Counter[str]
-    notes: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -84,7 +75,7 @@ class Workplace:
             probe = out / ".writable"
             probe.write_bytes(b"x")
             probe.unlink()
-        self.store = Store(out / "store")
+        self.store = Store(out.resolve() / "store")
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Ledger]:
@@ -127,6 +118,7 @@ class Run:
         self.progress.enter("looking for clips and pictures")
         finder = Finder(self.ledger)
         clips = await asyncio.to_thread(finder.clips, self.recipe)
+        with_gallery = with_gallery and any(part.task != "pose" for part in self.recipe.slices.values())
         pictures = await asyncio.to_thread(finder.pictures, self.recipe) if with_gallery else {}
         everything = [*clips, *(f for files in pictures.values() for f in files)]
         self.files.update({f.digest: str(f.path) for f in everything})
@@ -140,28 +132,27 @@ class Run:
             self.progress.say(f"left out: {bad.path.name}: {bad.message} [{bad.reason}]")
         return index
 
-    async def pairs(self, plan: Plan) -> dict[str, list[tuple[Job, Decision]]]:
-        """Make pairs, slice by slice, all slices together. Returns each slice's decided jobs up to its quota, in plan order."""
+    async def pairs(self, plan: Plan) -> list[Choice]:
+        """Make pairs, all slices together, until their quotas are met or their jobs are used up."""
         self.progress.enter("making pairs")
         self.progress.begin_pairs({part.name: part.spec.quota for part in plan.slices})
         stages = Stages(self.recipe, self.memo)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = {part.name: group.create_task(self._slice(part, stages)) for part in plan.slices}
+                tasks = [group.create_task(self._slice(part, stages)) for part in plan.slices]
         except BaseExceptionGroup as e:
             raise _first(e) from None
-        return {name: task.result() for name, task in tasks.items()}
+        return [task.result() for task in tasks]
 
-    async def _slice(self, part: SlicePlan, stages: Stages) -> list[tuple[Job, Decision]]:
-        """Jobs are admitted in plan order, a few ahead; the result never depends on which of them ends first."""
+    async def _slice(self, part: SlicePlan, stages: Stages) -> Choice:
+        """Jobs are admitted in plan order, a few ahead; which of them ends first changes nothing but the waiting."""
+        choice = Choice(part, self.recipe.reference.in_target_max)
         running: dict[asyncio.Task[Decision], int] = {}
-        decided: list[Decision | None] = [None] * len(part.jobs)
         following = 0
         try:
-            while len(chosen := self.chosen(part, decided)[0]) < part.spec.quota:
-                accepted = sum(d is not None and d.state == "accepted" for d in decided)
-                wanted = math.ceil((part.spec.quota - min(accepted, len(chosen))) / part.spec.acceptance)
-                while following < len(part.jobs) and len(running) < min(wanted, self._window()) and self._may_spend():
+            while not choice.full:
+                wanted = min(math.ceil((part.spec.quota - choice.likely) / part.spec.acceptance), self._window())
+                while following < len(part.jobs) and len(running) < wanted and self._may_spend():
                     running[asyncio.create_task(self._job(part.jobs[following], stages))] = following
                     following += 1
                 self.progress.running[part.name] = len(running)
@@ -169,40 +160,15 @@ class Run:
                     break
                 done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    decided[running.pop(task)] = task.result()
-                self._show(part, decided)
+                    choice.decide(running.pop(task), task.result())
+                self._show(choice)
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
             self.progress.running[part.name] = 0
-        _, upto = self.chosen(part, decided)
-        return [(job, d) for job, d in zip(part.jobs[:upto], decided[:upto], strict=True) if d is not None]
-
-    def chosen(self, part: SlicePlan, decided: list[Decision | None]) -> tuple[list[Pair], int]:
-        """The release's pairs of a slice and how many jobs of the plan they took: the first accepted ones, in plan order.
-
-        Stops at the first undecided job. A pair with the driving video and target of an earlier one is left out, and so are pairs whose
-        reference is a frame of the target once they make up the recipe's share of the quota.
-        """
-        cap = math.floor(self.recipe.reference.in_target_max * part.spec.quota)
-        pairs: list[Pair] = []
-        inside = 0
-        seen: set[tuple[str, str]] = set()
-        for i, decision in enumerate(decided):
-            if decision is None:
-                return pairs, i
-            pair = decision.pair
-            if pair is None or (pair.reference_in_target and inside >= cap):
-                continue
-            videos = (pair.driving.digest, pair.target.digest)
-            if videos not in seen:
-                seen.add(videos)
-                inside += pair.reference_in_target
-                pairs.append(pair)
-                if len(pairs) == part.spec.quota:
-                    return pairs, i + 1
-        return pairs, len(decided)
+        choice.close()
+        return choice
 
     async def _job(self, job: Job, stages: Stages) -> Decision:
         """One job to its answer; nothing disappears."""
@@ -237,54 +203,33 @@ class Run:
         limit = self.recipe.budget.gpu_hours
         return limit is None or self.gpu_hours() < limit
 
-    def _show(self, part: SlicePlan, decided: list[Decision | None]) -> None:
-        self.progress.accepted[part.name] = min(sum(d is not None and d.state == "accepted" for d in decided), part.spec.quota)
+    def _show(self, choice: Choice) -> None:
+        self.progress.accepted[choice.part.name] = choice.likely
         self.progress.rejected = Counter(d.reason for d in self._decisions.values() if d.state == "rejected")
         self.progress.quarantined = sum(d.state == "quarantined" for d in self._decisions.values())
         self.progress.changed()
 
-    def seal(self, plan: Plan, decided: dict[str, list[tuple[Job, Decision]]], index: Index) -> RunResult:
+    def seal(self, choices: list[Choice], index: Index) -> RunResult:
         """Write the release, in plan order."""
         self.progress.enter("sealing the release")
-        blocks = block_count(self.recipe)
-        pairs: list[tuple[str, Pair, int]] = []
-        left_out: list[LeftOut] = []
-        accepted: dict[str, int] = {}
-        for part in plan.slices:
-            jobs = decided[part.name]
-            picked = self.chosen(part, [d for _, d in jobs])[0]
-            chosen = {p.job for p in picked}
-            accepted[part.name] = len(chosen)
-            for job, decision in jobs:
-                if job.id in chosen and decision.pair is not None:
-                    pairs.append((job.rank, decision.pair, block_of(job.id, blocks)))
-                else:
-                    state, reason = _why_left_out(decision, picked)
-                    left_out.append(LeftOut(job=job.id, slice=job.slice, split=job.split, state=state, reason=reason))
-        quotas = {part.name: part.spec.quota for part in plan.slices}
+        quotas = {c.part.name: c.part.spec.quota for c in choices}
+        accepted = {c.part.name: len(c.pairs) for c in choices}
+        left_out = sum((c.reasons() for c in choices), Counter())
         quarantined = [s for s in self.ledger.jobs("quarantined") if s.job in self._decisions]
-        rejected = Counter(d.reason for jobs in decided.values() for _, d in jobs if d.state == "rejected")
-        result = RunResult(None, False, accepted, quotas, rejected, quarantined, index, self.memo.ran, self.memo.reused)
-        if pairs:
+        result = RunResult(None, False, accepted, quotas, left_out, quarantined, index, self.memo.ran, self.memo.reused)
+        blocks = block_count(self.recipe)
+        taken = [(job.rank, pair, block_of(job.id, blocks)) for c in choices for job, pair in c.pairs]
+        taken.sort(key=lambda entry: entry[0])
+        if taken:
             meta = ReleaseMeta(
-                name=self.recipe.recipe, recipe=recipe_digest(self.recipe), mix=self.recipe.mix, quotas=quotas,
-                complete=result.complete, left_out=tuple(left_out), shard_mb=self.recipe.release.shard_mb,
+                name=self.recipe.recipe, recipe=recipe_digest(self.recipe), mix=self.recipe.mix, quotas=quotas, complete=result.complete,
+                left_out=tuple(entry for c in choices for entry in c.left_out), shard_mb=self.recipe.release.shard_mb,
             )  # fmt: skip
             root = self.place.out / "release"
             before = set(os.listdir(root)) if root.is_dir() else set()
-            ordered = [(pair, block) for _, pair, block in sorted(pairs, key=lambda p: p[0])]
-            result.release = write_release(root, ordered, self.place.store, meta)
+            result.release = write_release(root, [(pair, block) for _, pair, block in taken], self.place.store, meta)
             result.new_revision = result.release.name not in before
         return result
-
-
-def _why_left_out(decision: Decision, picked: list[Pair]) -> tuple[str, str]:
-    """State and reason of a job that is not in the release."""
-    if decision.pair is None:
-        return decision.state, decision.reason
-    videos = (decision.pair.driving.digest, decision.pair.target.digest)
-    same = any((p.driving.digest, p.target.digest) == videos for p in picked)
-    return ("duplicate", "same_videos") if same else ("surplus", "reference_in_target")
 
 
 def recipe_digest(recipe: Recipe) -> str:
@@ -294,6 +239,7 @@ def recipe_digest(recipe: Recipe) -> str:
         del source["clips"]
     del value["gallery"]
     for generator in value["generators"].values():
+        generator["kind"] = generator["kind"].rpartition(":")[2]  # where the user keeps a generator's file is no part of the dataset
         generator.pop("pool", None)
         generator.pop("seconds_per_pair", None)
     return digest_of(value)
@@ -324,8 +270,7 @@ async def run_recipe(recipe: Recipe, out: Path, progress: Progress, address: str
         write_index(index, out / "index.parquet")
         plan = make_plan(recipe, index.spans, index.gallery)
         _refuse_empty(plan, index)
-        decided = await run.pairs(plan)
-        return await asyncio.to_thread(run.seal, plan, decided, index)
+        return await asyncio.to_thread(run.seal, await run.pairs(plan), index)
 
 
 def _refuse_empty(plan: Plan, index: Index) -> None:

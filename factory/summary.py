@@ -30,8 +30,8 @@ def tell_result(result: RunResult, console: Console) -> None:
     """The end of a run."""
     for name, quota in result.quotas.items():
         console.print(Text(f"{name}: {result.accepted.get(name, 0)} of {quota} pairs"))
-    if result.rejected:
-        console.print(Text("rejected: " + ", ".join(f"{reason} {n}" for reason, n in sorted(result.rejected.items()))))
+    if result.left_out:
+        console.print(Text("left out: " + ", ".join(f"{reason} {n}" for reason, n in sorted(result.left_out.items()))))
     for job in result.quarantined:
         console.print(Text(f"quarantined: {job.slice} {job.job[:12]}: {job.message.splitlines()[0]}", style="red"))
     ran, reused = sum(result.ran.values()), sum(result.reused.values())

@@ -39,6 +39,7 @@ class Workbench:
         self._tracker: PeopleTracker | None = None
         self._generators: dict[str, Generator] = {}
         self._kept: list[Artifact] = []
+        self._opened: set[str] = set()
         self.folder = Path()
 
     def run(self, name: str, request: dict[str, Any], key: str) -> dict[str, Any]:
@@ -46,6 +47,7 @@ class Workbench:
         step = steps.named(name)
         parsed = step.request.model_validate(request)
         self._kept = []
+        self._opened = set()
         began = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="motionpair-") as folder:
             self.folder = Path(folder)
@@ -53,7 +55,7 @@ class Workbench:
                 answer = step.run(parsed, self).model_dump(mode="json")
                 outcome = {"status": "ok", "answer": answer}
             except (BadInput, BadAnswer, Rejected) as e:
-                outcome = {"status": "rejected", "reason": e.code, "message": e.message}
+                outcome = {"status": "rejected", "reason": e.code, "message": self._without_paths(e.message)}
             except Exception as e:
                 return {"type": "fault", **_fault(e).model_dump()}
         cost = Cost(seconds=round(time.perf_counter() - began, 4), pool=self.pool)
@@ -66,11 +68,18 @@ class Workbench:
             return {"type": "fault", **_fault(e).model_dump()}
         return {"type": "outcome", **made.model_dump(mode="json")}
 
+    def _without_paths(self, message: str) -> str:
+        """Where a file lies is no part of an outcome: it may be elsewhere when the outcome is read again."""
+        for path in (*self._opened, str(self.folder)):
+            message = message.replace(path, "the file")
+        return message
+
     def clip(self, source: Digest) -> Path:
         """The file of a source clip or gallery picture. Raises Transient when this node doesn't have it."""
         path = Path(self._files.get(source, ""))
         if source not in self._files or not path.is_file():
             raise Transient(f"source {source[:12]}… is not on this node; sources must be readable under the same path everywhere.")
+        self._opened.add(str(path))
         return path
 
     def file(self, artifact: Artifact) -> Path:

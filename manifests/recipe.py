@@ -286,7 +286,20 @@ def load_recipe(path: str | Path) -> Recipe:
         data = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise BadRecipe(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
-    return parse_recipe(data, str(path))
+    return _with_absolute_kinds(parse_recipe(data, str(path)), file.parent)
+
+
+def _with_absolute_kinds(recipe: Recipe, folder: Path) -> Recipe:
+    """`path/gen.py:Class` is looked for beside the recipe first, then below the working directory, and means the same file everywhere."""
+    made = {}
+    for name, spec in recipe.generators.items():
+        file, _, cls = spec.kind.rpartition(":")
+        if file.endswith(".py"):
+            beside = folder / Path(file).expanduser()
+            place = (beside if beside.is_file() else Path(file).expanduser()).resolve()
+            spec = spec.model_copy(update={"kind": f"{place}:{cls}"})
+        made[name] = spec
+    return recipe.model_copy(update={"generators": made})
 
 
 def parse_recipe(data: Any, where: str = "recipe") -> Recipe:

@@ -46,7 +46,8 @@ class BuiltinBrain:
     def caption(self, scene: Scene) -> str:
         count = len(scene.people)
         opening = {1: "One person is seen", 2: "Two people are seen"}.get(count, f"{count} people are seen")
-        parts = [f"{opening} in a {scene.brightness} {scene.orientation} shot with a mostly {scene.backdrop} background."]
+        article = "an" if scene.brightness[0] in "aeiou" else "a"
+        parts = [f"{opening} in {article} {scene.brightness} {scene.orientation} shot with a mostly {scene.backdrop} background."]
         for look in scene.people:
             parts.append(_sentence(f"{_person(look)} stands {look.place}, {look.framing}, {look.facing}, and {look.movement}."))
         parts.append("The background stays as it is while the body moves; the video is realistic and unedited.")
@@ -69,11 +70,14 @@ def _reasons(fit: Fit) -> tuple[str, ...]:
 
 
 def _person(look: Look) -> str:
-    clothes = [f"a {look.top} top"] if look.top else []
-    clothes += [f"{look.bottoms} bottoms"] if look.bottoms else []
-    head = f"with {look.hair} hair or headwear" if look.hair else ""
-    wearing = f"wearing {' and '.join(clothes)}" if clothes else ""
-    return " ".join(part for part in ("a person", head, wearing) if part)
+    """What was measured are colours; whether they are of cloth or of skin is not known."""
+    seen = [(look.hair, "hair or headwear"), (look.top, "on the upper body"), (look.bottoms, "on the legs")]
+    colours = [f"{colour} {where}" for colour, where in seen if colour]
+    return f"a person with {_listed(colours)}" if colours else "a person"
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def _sentence(text: str) -> str:
