@@ -189,8 +189,11 @@ def fetch(what: Annotated[str, typer.Argument(help="samples")] = "samples") -> N
     with plainly():
         if what != "samples":
             raise BadRecipe(f"fetch {what!r}: only 'samples' can be fetched.")
-        builtin_weights()
-        found = fetch_samples()
+        with out_console.status("fetching weights") as shown:
+            builtin_weights()
+            if not out_console.is_terminal:
+                out_console.print("fetching samples and drawing characters; the first time this takes about a minute")
+            found = fetch_samples(progress=lambda name, i, count: shown.update(f"{i + 1} of {count}: {name}"))
         for name in ("clips", "characters", "scenes"):
             place: Path = getattr(found, name)
             out_console.print(Text(f"{name}: {sum(p.is_file() for p in place.rglob('*'))} files in {place}"))
