@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from factory.steps import Step, key_of
@@ -19,27 +20,34 @@ Q = TypeVar("Q", bound=Frozen)
 A = TypeVar("A", bound=Frozen)
 
 
+@dataclass
+class _Running:
+    """A step under way and how many wait for it."""
+
+    task: asyncio.Task[Outcome]
+    waiters: int = 0
+
+
 class Memo:
     """Remembers finished steps, shares running ones, counts both."""
 
     def __init__(self, store: Store, ledger: Ledger, engine: Engine) -> None:
         self._store, self._ledger, self._engine = store, ledger, engine
-        self._running: dict[str, asyncio.Future[Outcome]] = {}
+        self._running: dict[str, _Running] = {}
         self.ran: Counter[str] = Counter()
         self.reused: Counter[str] = Counter()
-        self.seen: set[str] = set()
-        """keys of this run"""
+        self._seen: set[str] = set()
+        """keys that this run has had an answer of"""
 
     async def call(self, step: Step[Q, A], request: Q, rank: str, pool: str) -> A:
         """The step's answer. Raises Rejected when the step refused its input, Quarantined or Transient when it could not be run."""
         key = key_of(step, request)
         outcome = self._remembered(key)
-        if outcome is not None:
-            if key not in self.seen:
-                self.reused[step.name] += 1
-        else:
-            outcome = await self._run_once(key, step, request, rank, pool)
-        self.seen.add(key)
+        if outcome is None:
+            outcome = await self._shared(key, step, request, rank, pool)
+        elif key not in self._seen:
+            self.reused[step.name] += 1
+        self._seen.add(key)
         if outcome.status == "rejected":
             raise Rejected(outcome.message, outcome.reason)
         return step.answer.model_validate(outcome.answer)
@@ -54,26 +62,27 @@ class Memo:
                 return None
             if outcome is not None:
                 self._ledger.record(outcome)
-        whole = outcome is not None and (key in self.seen or all(self._store.has(a) for a in outcome.artifacts))
+        whole = outcome is not None and (key in self._seen or all(self._store.has(a) for a in outcome.artifacts))
         return outcome if whole else None
 
-    async def _run_once(self, key: str, step: Step[Q, A], request: Q, rank: str, pool: str) -> Outcome:
-        if key in self._running:
-            return await asyncio.shield(self._running[key])
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._running[key] = future
+    async def _shared(self, key: str, step: Step[Q, A], request: Q, rank: str, pool: str) -> Outcome:
+        """Run the step, or join whoever runs it. A caller that gives up takes it along only when nobody else waits for it."""
+        running = self._running.get(key)
+        if running is None:
+            running = _Running(asyncio.create_task(self._run(key, step, request, rank, pool)))
+            self._running[key] = running
+        running.waiters += 1
         try:
-            outcome = await self._engine.run(step, request, key, rank, pool)
-            self._ledger.record(outcome)
-            self.ran[step.name] += 1
-            future.set_result(outcome)
-            return outcome
-        except asyncio.CancelledError:
-            future.cancel()
-            raise
-        except Exception as e:
-            future.set_exception(e)
-            future.exception()  # others may or may not wait for it
-            raise
+            return await asyncio.shield(running.task)
         finally:
-            del self._running[key]
+            running.waiters -= 1
+            if not running.waiters:
+                running.task.cancel()
+                if self._running.get(key) is running:
+                    del self._running[key]
+
+    async def _run(self, key: str, step: Step[Q, A], request: Q, rank: str, pool: str) -> Outcome:
+        outcome = await self._engine.run(step, request, key, rank, pool)
+        self._ledger.record(outcome)
+        self.ran[step.name] += 1
+        return outcome

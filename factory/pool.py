@@ -186,14 +186,17 @@ class Pool:
 
     async def _fill(self, flight: deque[tuple[_Task, Any]]) -> None:
         """At least one task; a second one when no other actor stands idle. A task with a strike travels alone."""
-        if not flight:
-            flight.append((await self._queue.get(), None))
+        while not flight:
+            task = await self._queue.get()
+            if not task.answer.done():  # nobody waits for it any more
+                flight.append((task, None))
         while len(flight) < SLOTS and not any(t.strikes for t, _ in flight) and self._queue.qsize() > self.size - self.busy - 1:
             task = self._queue.get_nowait()
             if task.strikes:
                 self.put(task)
                 break
-            flight.append((task, None))
+            if not task.answer.done():
+                flight.append((task, None))
 
     def _settle(self, task: _Task, reply: dict[str, Any]) -> None:
         kind = reply.pop("type")

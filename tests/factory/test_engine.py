@@ -89,6 +89,31 @@ def test_the_same_call_twice_runs_once(request_for, recipe: Recipe, tmp_path: Pa
     assert memo.ran["generate_video"] == 1
 
 
+def test_who_gives_up_takes_no_shared_step_along(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """A slice that has its quota cancels its jobs; a job of another slice may wait for the same step."""
+
+    async def work() -> object:
+        store = Store(tmp_path / "store")
+        with Ledger(tmp_path / "ledger.sqlite", store) as ledger:
+            async with Engine(recipe, store.url, {}) as engine:
+                memo = Memo(store, ledger, engine)
+                first, second = (asyncio.create_task(memo.call(generate_video, request_for("Ticker"), RANK, "cpu")) for _ in range(2))
+                await asyncio.sleep(0.1)
+                first.cancel()
+                answer = await second
+                assert first.cancelled()
+                lone = asyncio.create_task(memo.call(generate_video, request_for("Ticker", 7), RANK, "cpu"))
+                await asyncio.sleep(0.1)
+                lone.cancel()
+                await asyncio.gather(lone, return_exceptions=True)
+                again = await memo.call(generate_video, request_for("Ticker", 7), RANK, "cpu")
+                return answer, again
+
+    answer, again = asyncio.run(work())  # type: ignore[misc]
+    assert isinstance(answer, Synthetic)
+    assert isinstance(again, Synthetic)
+
+
 def test_30_fps_comes_to_16_fps_without_a_frame_of_drift(request_for, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     request = request_for("Ticker")
     bench = Workbench(str(tmp_path / "store"), {})
