@@ -58,8 +58,15 @@ class Choice:
             self.taken += 1
 
     def close(self) -> None:
-        """Nothing more will be decided. With a quota that is not met, all that is left of the plan is listed as undecided."""
+        """Nothing more will be decided. With a quota that is not met, all that is left of the plan is listed as undecided, and the share
+        of references in the target is kept among the pairs there are."""
         if not self.full:
+            others = len(self.pairs) - self._inside
+            allowed = math.floor(self.in_target_max * others / (1 - self.in_target_max)) if self.in_target_max < 1 else self._inside
+            inside = [(job, pair) for job, pair in self.pairs if pair.reference_in_target]
+            for job, pair in inside[allowed:]:
+                self.pairs.remove((job, pair))
+                self.left_out.append(_left_out(job, "surplus", "reference_in_target"))
             self.left_out += [_left_out(job, "undecided") for job in self.part.jobs[self.taken :]]
 
     def reasons(self) -> Counter[str]:

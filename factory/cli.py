@@ -55,6 +55,12 @@ def plainly(resume: str = "") -> Iterator[None]:
         _fail(e, 1)
     except OSError as e:
         _fail(e, 1)
+    except Exception as e:  # ours to mend: say so in one line, and how to see more
+        if state["debug"]:
+            raise
+        first = (str(e).splitlines() or [""])[0]
+        _error(f"unexpected {type(e).__name__}: {first} (motionpair --debug shows where; what is finished is kept)")
+        raise typer.Exit(1) from None
 
 
 def _fail(error: Exception, code: int) -> None:

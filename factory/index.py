@@ -14,7 +14,8 @@ from factory.memo import Memo
 from factory.plan import PlannedSpan, split_gallery
 from factory.sources import BadFile, FoundFile
 from factory.work import clips
-from manifests.errors import MotionpairError, OutOfSpace
+from manifests.errors import BadRecipe, MotionpairError, OutOfSpace
+from manifests.files import replacing
 from manifests.recipe import Recipe
 from manifests.records import Candidate
 
@@ -34,10 +35,6 @@ class Index:
     def spans(self) -> list[PlannedSpan]:
         return [PlannedSpan(info=info, group=f.group, licence=f.licence) for f, clip in self.clips for info in clip.spans]
 
-    @property
-    def groups(self) -> set[str]:
-        return {f.group for f, _ in self.clips}
-
 
 async def index_clips(memo: Memo, recipe: Recipe, found: Sequence[FoundFile], tick: Callable[[], None] = lambda: None) -> Index:
     """Index every clip; those that can't be used are listed with a reason."""
@@ -47,7 +44,7 @@ async def index_clips(memo: Memo, recipe: Recipe, found: Sequence[FoundFile], ti
         request = clips.IndexRequest(source=file.digest, geometry=recipe.geometry, spans_per_clip=file.spans_per_clip)
         try:
             index.clips.append((file, await memo.call(clips.index_clip, request, RANK, "cpu")))
-        except OutOfSpace:
+        except (OutOfSpace, BadRecipe):
             raise
         except MotionpairError as e:
             index.bad.append(BadFile(file.path, e.code, e.message))
@@ -67,7 +64,7 @@ async def index_gallery(memo: Memo, recipe: Recipe, found: dict[str, list[FoundF
         request = clips.PictureRequest.model_validate({"picture": file.digest, "role": role})
         try:
             seen = await memo.call(clips.index_picture, request, RANK, "cpu")
-        except OutOfSpace:
+        except (OutOfSpace, BadRecipe):
             raise
         except MotionpairError as e:
             index.bad.append(BadFile(file.path, e.code, e.message))
@@ -80,7 +77,7 @@ async def index_gallery(memo: Memo, recipe: Recipe, found: dict[str, list[FoundF
         )  # fmt: skip
 
     await _all(one(role, f) for role, files in sorted(found.items()) for f in files)
-    index.gallery = split_gallery(candidates, recipe.seed, recipe.split, index.groups)
+    index.gallery = split_gallery(candidates, recipe.seed, recipe.split)
     index.bad.sort(key=lambda b: str(b.path))
 
 
@@ -115,9 +112,10 @@ def write_index(index: Index, path: Path) -> None:
             where = {"start_frame": info.span.start_frame, "start_s": info.span.start_s, "crop": info.span.crop, "shot": info.shot}
             seen = info.model_dump(include={"people", "motion", "framing", "yaw_deg", "visible_joints"})
             rows.append({**about, "eligible": True, "reason": "", "message": "", **where, **info.span.geometry.model_dump(), **seen})
-    rows += [{"file": b.path.name, "eligible": False, "reason": b.reason, "message": b.message} for b in index.bad]
+    rows += [{"file": b.name, "eligible": False, "reason": b.reason, "message": b.message} for b in index.bad]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
+        with replacing(path) as part:
+            pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), part)
     except OSError as e:
         raise OutOfSpace(f"can't write {path}: {e.strerror or e}. Free some room or choose another place.") from e

@@ -10,7 +10,9 @@ from factory.stages import Clip, PaintedCharacter, Stages
 from factory.work.judging import VideoCheck
 from factory.work.making import Synthetic
 from manifests.errors import Rejected
-from manifests.records import Analysis, Artifact, Lineage, Pair, Verdict
+from manifests.records import Analysis, Artifact, Finding, Lineage, Pair, Verdict
+
+NOBODY = Verdict(decision="reject", reason="no_candidate")
 
 
 @dataclass(frozen=True)
@@ -31,18 +33,14 @@ async def make_pair(job: Job, stages: Stages) -> Pair:
     clip = await stages.look(job)
     if job.task == "pose":
         return await assemble(job, clip, await render_pose(job, clip, stages), stages)
-    last = Verdict(decision="reject", reason="no_candidate")
+    last = NOBODY
     for casting in await stages.select(job, clip):
         painted, last = await paint(job, clip, casting, stages)
         if not painted:
             continue
         for attempt in range(stages.budget.video_attempts):
-            video = await stages.generate_video(job, clip, painted, attempt)
-            driving = await stages.analyze(job, video.video)
-            check = await stages.check_video(job, clip, painted, video, driving)
-            last = check.verdict
-            if last.accepted:
-                done = performance(video, driving, check, painted, attempt + 1)
+            done, last = await perform(job, clip, painted, attempt, stages)
+            if done:
                 return await assemble(job, clip, done, stages)
             if stages.deterministic(job):
                 break  # a seed changes nothing: the same video would come again
@@ -53,11 +51,14 @@ async def make_pair(job: Job, stages: Stages) -> Pair:
 async def paint(job: Job, clip: Clip, casting: Casting, stages: Stages) -> tuple[tuple[PaintedCharacter, ...], Verdict]:
     """A painted picture for every driven person; empty, with the deciding verdict, when one could not be had."""
     out: list[PaintedCharacter] = []
-    verdict = Verdict(decision="reject", reason="no_candidate")
+    verdict = NOBODY
     for selection in casting:
         prompt = await stages.weave(job, clip, selection)
         for attempt in range(stages.budget.image_attempts):
-            picture = await stages.generate_image(job, clip, selection, prompt, attempt)
+            try:
+                picture = await stages.generate_image(job, clip, selection, prompt, attempt)
+            except Rejected as e:
+                return (), refusal(e)
             check = await stages.check_image(job, clip, selection, picture)
             verdict = check.verdict
             if verdict.accepted:
@@ -69,6 +70,26 @@ async def paint(job: Job, clip: Clip, casting: Casting, stages: Stages) -> tuple
         else:
             return (), verdict
     return tuple(out), verdict
+
+
+async def perform(
+    job: Job, clip: Clip, painted: tuple[PaintedCharacter, ...], attempt: int, stages: Stages
+) -> tuple[Performance | None, Verdict]:
+    """One attempt at the synthetic video, inspected; None, with the verdict, when it does not pass."""
+    try:
+        video = await stages.generate_video(job, clip, painted, attempt)
+    except Rejected as e:
+        return None, refusal(e)
+    driving = await stages.analyze(job, video.video)
+    check = await stages.check_video(job, clip, painted, video, driving)
+    if not check.verdict.accepted:
+        return None, check.verdict
+    return performance(video, driving, check, painted, attempt + 1), check.verdict
+
+
+def refusal(error: Rejected) -> Verdict:
+    """A generator that refuses its input, or whose file is no good, as a verdict: the next candidate or seed may do better."""
+    return Verdict(decision="reject", reason=error.code, findings=(Finding(code=error.code, words=error.message),))
 
 
 async def render_pose(job: Job, clip: Clip, stages: Stages) -> Performance:

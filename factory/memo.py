@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from factory.pool import Engine, Quarantined
 from factory.steps import Step, key_of
 from manifests.errors import Damaged, Rejected
 from manifests.ledger import Ledger
 from manifests.records import Frozen
 from manifests.store import Outcome, Store
-
-if TYPE_CHECKING:
-    from factory.pool import Engine
 
 Q = TypeVar("Q", bound=Frozen)
 A = TypeVar("A", bound=Frozen)
@@ -38,6 +36,8 @@ class Memo:
         self.reused: Counter[str] = Counter()
         self._seen: set[str] = set()
         """keys that this run has had an answer of"""
+        self._broken: dict[str, Quarantined] = {}
+        """steps that failed for good in this run: other jobs that need them are not made to try again"""
 
     async def call(self, step: Step[Q, A], request: Q, rank: str, pool: str) -> A:
         """The step's answer. Raises Rejected when the step refused its input, Quarantined or Transient when it could not be run."""
@@ -67,6 +67,8 @@ class Memo:
 
     async def _shared(self, key: str, step: Step[Q, A], request: Q, rank: str, pool: str) -> Outcome:
         """Run the step, or join whoever runs it. A caller that gives up takes it along only when nobody else waits for it."""
+        if key in self._broken:
+            raise self._broken[key]
         running = self._running.get(key)
         if running is None:
             running = _Running(asyncio.create_task(self._run(key, step, request, rank, pool)))
@@ -82,7 +84,11 @@ class Memo:
                     del self._running[key]
 
     async def _run(self, key: str, step: Step[Q, A], request: Q, rank: str, pool: str) -> Outcome:
-        outcome = await self._engine.run(step, request, key, rank, pool)
+        try:
+            outcome = await self._engine.run(step, request, key, rank, pool)
+        except Quarantined as e:
+            self._broken[key] = e
+            raise
         self._ledger.record(outcome)
         self.ran[step.name] += 1
         return outcome

@@ -88,28 +88,21 @@ def side_of(group: str, seed: int, spec: SplitSpec) -> Split:
     return "validation" if named or fraction(seed, "split", group) < spec.validation_fraction else "train"
 
 
-def split_gallery(candidates: Iterable[Candidate], seed: int, spec: SplitSpec, source_groups: set[str]) -> list[Candidate]:
+def split_gallery(candidates: Iterable[Candidate], seed: int, spec: SplitSpec) -> list[Candidate]:
     """Put every picture on one side, by its group: the same rule as for clips, so a clip's person never crosses over.
 
-    A person of the clips' own groups can hardly play in those clips, so each side also needs a picture of another group: if the hash
-    gives it none, it gets the one nearest to it. Scenes and clothing follow the same rule.
+    Where the recipe wants two sides and the hash gives one of them no group of a role, it gets the group nearest to it, with all its
+    pictures of any role. Only the gallery decides that, so adding clips moves no picture.
     """
-    out: list[Candidate] = []
     pictures = sorted(candidates, key=lambda c: (c.role, c.picture))
-    for role in sorted({c.role for c in pictures}):
-        of_role = [c for c in pictures if c.role == role]
-        sides = {c.group: side_of(c.group, seed, spec) for c in of_role}
-        wanted: list[Split] = ["train", "validation"] if _sides(source_groups, seed, spec) == {"train", "validation"} else []
+    sides: dict[str, Split] = {c.group: side_of(c.group, seed, spec) for c in pictures}
+    wanted: tuple[Split, ...] = ("train", "validation") if spec.validation_fraction or spec.validation_groups else ()
+    for role in ("character", "clothing", "scene"):
+        groups = sorted({c.group for c in pictures if c.role == role}, key=lambda g: fraction(seed, "split", g))
         for side in wanted:
-            free = sorted((g for g in sides if g not in source_groups), key=lambda g: fraction(seed, "split", g))
-            if len(free) > 1 and side not in {sides[g] for g in free}:
-                sides[free[0] if side == "validation" else free[-1]] = side
-        out += [c.model_copy(update={"split": sides[c.group]}) for c in of_role]
-    return out
-
-
-def _sides(groups: set[str], seed: int, spec: SplitSpec) -> set[Split]:
-    return {side_of(g, seed, spec) for g in groups}
+            if len(groups) > 1 and side not in {sides[g] for g in groups}:
+                sides[groups[0] if side == "validation" else groups[-1]] = side
+    return [c.model_copy(update={"split": sides[c.group]}) for c in pictures]
 
 
 def suits(info: SpanInfo, part: Slice) -> bool:

@@ -11,12 +11,13 @@ import contextlib
 import itertools
 import logging
 import os
+import traceback
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
 from factory.steps import Step
-from manifests.errors import MotionpairError, OutOfSpace
+from manifests.errors import BadRecipe, MotionpairError, OutOfSpace, Transient
 from manifests.recipe import PoolSpec, Recipe
 from manifests.records import Frozen
 from manifests.store import Outcome
@@ -25,6 +26,8 @@ SLOTS = 2
 """tasks an actor holds: one running, one waiting"""
 STRIKES = 2
 """failures of a task until it is quarantined; the last try runs alone on its actor"""
+START_TIMEOUT_S = 600.0
+"""for a worker to stand, on a cluster that may have to make room first"""
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
 """messages carry digests, never frames"""
 
@@ -99,13 +102,32 @@ class Engine:
         if ray.is_initialized():
             return
         quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-        if self._address:
-            ray.init(address=self._address, runtime_env={"env_vars": _environment()}, **quiet)
-        else:
-            wanted = sum(p.cpus * p.workers[0] for p in self._recipe.pools.values()) + 1
-            cpus = max(os.cpu_count() or 1, int(wanted + 0.999))  # pools share the cores; Ray's count only places actors
-            ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        try:
+            if self._address:
+                ray.init(address=self._address, runtime_env={"env_vars": _environment()}, **quiet)
+            else:
+                wanted = sum(p.cpus * p.workers[0] for p in self._recipe.pools.values()) + 1
+                cpus = max(os.cpu_count() or 1, int(wanted + 0.999))  # pools share the cores; Ray's count only places actors
+                ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        except Exception as e:
+            what = f"--address {self._address}: no Ray cluster answers there" if self._address else "Ray could not be started here"
+            raise BadRecipe(f"{what}: {str(e).splitlines()[0] if str(e) else type(e).__name__}") from e
         self._ours = True
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        _check_places(self._recipe.pools, nodes)
+
+
+def _check_places(pools: dict[str, PoolSpec], nodes: list[dict[str, float]]) -> None:
+    """Raise BadRecipe for a pool whose worker fits on no node."""
+    for name, spec in pools.items():
+        asked = {"CPU": spec.cpus, "GPU": spec.gpus} | ({f"accelerator_type:{spec.accelerator}": 0.001} if spec.accelerator else {})
+        if any(all(node.get(kind, 0) >= count for kind, count in asked.items()) for node in nodes):
+            continue
+        kinds = sorted({kind.partition(":")[2] for node in nodes for kind in node if kind.startswith("accelerator_type:")})
+        largest = ", ".join(f"{max(node.get(kind, 0) for node in nodes):g} {kind}s" for kind in ("CPU", "GPU"))
+        wish = f"{spec.cpus:g} CPUs, {spec.gpus:g} GPUs" + (f" of type {spec.accelerator}" if spec.accelerator else "")
+        have = f"the largest node has {largest}; accelerators there are: {', '.join(kinds) or 'none'}"
+        raise BadRecipe(f"pools.{name}: a worker asks {wish}; {have}. Lower pools.{name} or give --address of a larger cluster.")
 
 
 def _environment() -> dict[str, str]:
@@ -122,6 +144,10 @@ class Worker:
         from factory.workbench import Workbench
 
         self._bench = Workbench(store_url, files, pool)
+
+    def ready(self) -> bool:
+        """Answers when the worker stands."""
+        return True
 
     def run(self, name: str, request: dict[str, Any], key: str) -> dict[str, Any]:
         """See Workbench.run."""
@@ -154,35 +180,55 @@ class Pool:
         await asyncio.gather(*self._servers, return_exceptions=True)
 
     async def _serve(self) -> None:
-        """One actor's life after the other: keep it filled, hand answers back, replace it when it dies."""
+        """One actor's life after the other: keep it filled, hand answers back, replace it when it fails."""
         import ray
 
         actor: Any = None
         flight: deque[tuple[_Task, Any]] = deque()
         while True:
             await self._fill(flight)
-            if actor is None:
-                actor = self._remote.remote(*self._arguments)
-            while (waiting := next((i for i, (_, ref) in enumerate(flight) if ref is None), None)) is not None:
-                task = flight[waiting][0]
-                flight[waiting] = (task, actor.run.remote(task.name, task.request, task.key))
-            task, ref = flight.popleft()
             self.busy += 1
             try:
-                self._settle(task, await asyncio.wait_for(ref, self._spec.timeout_s))
-            except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError, TimeoutError) as e:
-                why = f"no answer in {self._spec.timeout_s:g} s" if isinstance(e, TimeoutError) else "its worker died"
-                with contextlib.suppress(Exception):
-                    ray.kill(actor)
+                actor = actor or await self._started()
+                self._submit(actor, flight)
+                self._settle(flight[0][0], await asyncio.wait_for(flight[0][1], self._spec.timeout_s))
+                flight.popleft()
+            except Exception as e:  # whatever it is, somebody waits for an answer and the pool goes on
+                if actor is not None:
+                    with contextlib.suppress(Exception):
+                        ray.kill(actor)
                 actor = None
+                task = flight.popleft()[0]
                 for other, _ in flight:  # they only waited: nobody blames them
                     self.put(other)
                 flight.clear()
-                self._strike(task, why, "")
-            except ray.exceptions.RayError as e:
-                self._strike(task, f"{type(e).__name__}: {str(e).splitlines()[-1]}", str(e))
+                self._strike(task, self._told(e), "".join(traceback.format_exception(e))[-4000:])
             finally:
                 self.busy -= 1
+
+    async def _started(self) -> Any:
+        """A new actor that has answered once, so that its start is not counted as a task's time."""
+        actor: Any = self._remote.remote(*self._arguments)
+        try:
+            await asyncio.wait_for(actor.ready.remote(), START_TIMEOUT_S)
+        except TimeoutError:
+            raise Transient(f"no worker of pool {self.name} could be started in {START_TIMEOUT_S:g} s") from None
+        return actor
+
+    def _submit(self, actor: Any, flight: deque[tuple[_Task, Any]]) -> None:
+        for i, (task, ref) in enumerate(flight):
+            if ref is None:
+                flight[i] = (task, actor.run.remote(task.name, task.request, task.key))
+
+    def _told(self, error: Exception) -> str:
+        import ray
+
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        if isinstance(error, TimeoutError):
+            return f"no answer in {self._spec.timeout_s:g} s"
+        if isinstance(error, ray.exceptions.RayActorError):
+            return f"its worker died: {lines[0] if lines else 'no reason given'}"
+        return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
 
     async def _fill(self, flight: deque[tuple[_Task, Any]]) -> None:
         """At least one task; a second one when no other actor stands idle. A task with a strike travels alone."""

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from agents.weaver import clean
 from factory.choice import Choice, Decision
 from factory.index import Index, index_clips, index_gallery, write_index
 from factory.loop import make_pair
@@ -21,6 +22,7 @@ from factory.pool import Engine, Quarantined
 from factory.progress import Progress
 from factory.sources import Finder
 from factory.stages import Stages
+from factory.workbench import sweep_temporary
 from generators import registry
 from manifests.errors import BadRecipe, MotionpairError, OutOfSpace, Rejected, Transient
 from manifests.ledger import JobState, Ledger
@@ -76,6 +78,8 @@ class Workplace:
             probe.write_bytes(b"x")
             probe.unlink()
         self.store = Store(out.resolve() / "store")
+        self.store.sweep()
+        sweep_temporary()
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Ledger]:
@@ -111,7 +115,8 @@ class Run:
         self.files: dict[str, str] = {}
         self.engine = Engine(recipe, str(place.store.url), self.files, address)
         self.memo = Memo(place.store, ledger, self.engine)
-        self._decisions: dict[str, Decision] = {}
+        self._rejected: Counter[str] = Counter()
+        self._quarantined: set[str] = set()
 
     async def index(self, with_gallery: bool = True) -> Index:
         """Look at all clips and gallery pictures."""
@@ -129,7 +134,7 @@ class Run:
             await index_gallery(self.memo, self.recipe, pictures, index)
         index.bad[:0] = finder.bad
         for bad in index.bad:
-            self.progress.say(f"left out: {bad.path.name}: {bad.message} [{bad.reason}]")
+            self.progress.say(clean(f"left out: {bad.name}: {bad.message} [{bad.reason}]"))
         return index
 
     async def pairs(self, plan: Plan) -> list[Choice]:
@@ -177,13 +182,16 @@ class Run:
             decision = Decision("accepted", pair=pair)
         except Rejected as e:
             decision = Decision("rejected", e.code, e.message)
-        except OutOfSpace:
+        except (OutOfSpace, BadRecipe):
             raise
         except Quarantined as e:
             decision = Decision("quarantined", e.code, f"{e.message}\n{e.details}".strip())
         except (Transient, MotionpairError) as e:
             decision = Decision("quarantined", e.code, e.message)
-        self._decisions[job.id] = decision
+        if decision.state == "rejected":
+            self._rejected[decision.reason] += 1
+        elif decision.state == "quarantined":
+            self._quarantined.add(job.id)
         state = JobState(
             job=job.id, slice=job.slice, task=job.task, split=job.split, state=decision.state, reason=decision.reason,
             message=decision.message,
@@ -205,8 +213,7 @@ class Run:
 
     def _show(self, choice: Choice) -> None:
         self.progress.accepted[choice.part.name] = choice.likely
-        self.progress.rejected = Counter(d.reason for d in self._decisions.values() if d.state == "rejected")
-        self.progress.quarantined = sum(d.state == "quarantined" for d in self._decisions.values())
+        self.progress.rejected, self.progress.quarantined = self._rejected, len(self._quarantined)
         self.progress.changed()
 
     def seal(self, choices: list[Choice], index: Index) -> RunResult:
@@ -215,7 +222,7 @@ class Run:
         quotas = {c.part.name: c.part.spec.quota for c in choices}
         accepted = {c.part.name: len(c.pairs) for c in choices}
         left_out = sum((c.reasons() for c in choices), Counter())
-        quarantined = [s for s in self.ledger.jobs("quarantined") if s.job in self._decisions]
+        quarantined = [s for s in self.ledger.jobs("quarantined") if s.job in self._quarantined]
         result = RunResult(None, False, accepted, quotas, left_out, quarantined, index, self.memo.ran, self.memo.reused)
         blocks = block_count(self.recipe)
         taken = [(job.rank, pair, block_of(job.id, blocks)) for c in choices for job, pair in c.pairs]
@@ -237,6 +244,8 @@ def recipe_digest(recipe: Recipe) -> str:
     value = recipe.model_dump(mode="json", exclude={"pools", "budget"})
     for source in value["sources"]:
         del source["clips"]
+    for part in value["slices"].values():
+        del part["acceptance"]
     del value["gallery"]
     for generator in value["generators"].values():
         generator["kind"] = generator["kind"].rpartition(":")[2]  # where the user keeps a generator's file is no part of the dataset

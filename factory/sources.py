@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import itertools
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,11 @@ class BadFile:
     reason: str
     message: str
 
+    @property
+    def name(self) -> str:
+        """The file's name as it can be printed and stored."""
+        return os.fsencode(self.path.name).decode("utf-8", "replace")
+
 
 class Finder:
     """Resolves a recipe's places. The samples are fetched when a place asks for them."""
@@ -62,17 +68,20 @@ class Finder:
         return {role: _distinct(self._digested(self._files(place), True, source)) for role, place in places.items() if place}
 
     def _files(self, place: str) -> list[tuple[Path, str]]:
-        """(file, subfolder below the place) of a folder, file, glob or `samples:` name, hidden files left out."""
+        """(file, first folder below the place) of a folder, file, glob or `samples:` name, hidden files left out."""
         root = self._root(place)
         if root.is_file():
             return [(root, "")]
         if root.is_dir():
-            files = (p for p in sorted(root.rglob("*")) if not any(part.startswith(".") for part in p.relative_to(root).parts))
-            out = [(p, p.parent.relative_to(root).as_posix().removeprefix(".")) for p in files if p.is_file()]
+            base, found = root, sorted(root.rglob("*"))
         else:
-            matches = [Path(p) for p in sorted(glob.glob(str(root), recursive=True)) if Path(p).is_file()]
-            base = Path(os.path.commonpath([p.parent for p in matches])) if matches else root
-            out = [(p, p.parent.relative_to(base).as_posix().removeprefix(".")) for p in matches]
+            fixed = list(itertools.takewhile(lambda part: not glob.has_magic(part), root.parts))
+            base, found = Path(*fixed), [Path(p) for p in sorted(glob.glob(str(root), recursive=True))]
+        out = []
+        for path in found:
+            parts = path.relative_to(base).parts
+            if path.is_file() and not any(part.startswith(".") for part in parts):
+                out.append((path, parts[0] if len(parts) > 1 else ""))
         if not out:
             raise BadRecipe(f"{place}: no files there. Give a folder, a file or a glob, or samples:clips.")
         return out
@@ -100,6 +109,11 @@ class Finder:
         return out
 
     def _digest(self, path: Path) -> str | None:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            self.bad.append(BadFile(path, "bad_name", "its name is not valid UTF-8; rename it"))
+            return None
         try:
             stat = path.stat()
             known = self._ledger.source_digest(str(path.resolve()), stat.st_size, stat.st_mtime_ns)

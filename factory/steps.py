@@ -48,11 +48,14 @@ class Step(Generic[Q, A]):
     request: type[Q]
     answer: type[A]
     run: Callable[[Q, Workbench], A]
-    modules: tuple[str, ...]
-    """where its code is: its own module and more that it can't be seen to import; what they import is found by itself"""
     weights: tuple[str, ...]
     depth: int
     """how late it comes in a pair's life; later steps go first"""
+
+    @property
+    def module(self) -> str:
+        """Where its code begins; what this imports within HASHED_PACKAGES is found by itself."""
+        return self.run.__module__
 
 
 STEPS: dict[str, Step[Any, Any]] = {}
@@ -61,13 +64,12 @@ POSE_WEIGHTS = ("pose_detection", "pose_landmark")
 """of steps that use the people tracker"""
 
 
-def step(depth: int, modules: tuple[str, ...] = (), weights: tuple[str, ...] = ()) -> Callable[[Callable[[Q, Workbench], A]], Step[Q, A]]:
+def step(depth: int, weights: tuple[str, ...] = ()) -> Callable[[Callable[[Q, Workbench], A]], Step[Q, A]]:
     """Register a function `(request, bench) -> answer` as a step of its own name; both types are read from its annotations."""
 
     def register(function: Callable[[Q, Workbench], A]) -> Step[Q, A]:
         hints = inspect.get_annotations(function, eval_str=True, locals={"Workbench": object})
-        code = (function.__module__, *modules)
-        made: Step[Q, A] = Step(function.__name__, hints["request"], hints["return"], function, code, weights, depth)
+        made: Step[Q, A] = Step(function.__name__, hints["request"], hints["return"], function, weights, depth)
         STEPS[made.name] = made
         return made
 
@@ -76,7 +78,7 @@ def step(depth: int, modules: tuple[str, ...] = (), weights: tuple[str, ...] = (
 
 def named(name: str) -> Step[Any, Any]:
     """The registered step. Raises KeyError."""
-    if not STEPS:
+    if name not in STEPS:
         for module in WORK_MODULES:
             importlib.import_module(module)
     return STEPS[name]
@@ -84,17 +86,18 @@ def named(name: str) -> Step[Any, Any]:
 
 def key_of(step: Step[Any, Any], request: Frozen) -> str:
     """SHA-256 over everything that can change the answer, and nothing else (no price, pool, timeout, GPU type, path or host)."""
-    kind = getattr(request, "kind", None)
-    modules, names = step.modules, set(step.weights)
-    user_code = ""
-    if kind is not None:
-        cls = registry.class_of(kind)
-        modules = (*modules, cls.__module__) if kind in registry.BUILTIN else modules
-        user_code = "" if kind in registry.BUILTIN else hashlib.sha256(Path(inspect.getfile(cls)).read_bytes()).hexdigest()
-        names |= set(cls.weights)
+    modules: tuple[str, ...] = (step.module,)
+    names, user_code = set(step.weights), ""
     content = request.model_dump(mode="json")
-    if user_code:
-        content["kind"] = kind.rpartition(":")[2] if kind else ""  # where the user keeps the file is no part of the work
+    kind = content.get("kind")
+    if kind in registry.BUILTIN:
+        modules = (*modules, registry.class_of(kind).__module__)
+    elif kind is not None:
+        source = Path(inspect.getfile(registry.class_of(kind))).read_text(encoding="utf-8")
+        modules, user_code = (*modules, *_imports(ast.parse(source), "")), digest_of(source)
+        content["kind"] = kind.rpartition(":")[2]  # where the user keeps the file is no part of the work
+    if kind is not None:
+        names |= set(registry.class_of(kind).weights)
     return digest_of(
         {
             "step": step.name,

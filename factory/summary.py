@@ -112,7 +112,7 @@ def tell_status(folder: Path, console: Console) -> None:
         table = Table("slice", "done", "accepted", "rejected", "quarantined", box=None, pad_edge=False)
         for name in sorted({j.slice for j in jobs}):
             states = Counter(j.state for j in jobs if j.slice == name)
-            table.add_row(name, str(sum(states.values())), *(str(states[s]) for s in ("accepted", "rejected", "quarantined")))
+            table.add_row(Text(name), str(sum(states.values())), *(str(states[s]) for s in ("accepted", "rejected", "quarantined")))
         console.print(table)
         reasons = Counter(j.reason for j in jobs if j.state == "rejected")
         console.print(Text("rejected: " + (", ".join(f"{r} {n}" for r, n in reasons.most_common()) or "none")))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import io
+import os
+import shutil
 import tempfile
 import time
 import traceback
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from factory import steps
+from factory.steps import Step
 from generators import registry
 from generators.base import Generator
 from generators.poses.people import PeopleTracker
@@ -18,6 +21,17 @@ from generators.poses.tracks import People
 from manifests.errors import BadAnswer, BadInput, OutOfMemory, OutOfSpace, Rejected, Transient
 from manifests.records import Artifact, Digest, Frozen, canonical_json, digest_of
 from manifests.store import Cost, Outcome, Store
+
+TEMPORARY = "motionpair-worker-"
+"""first part of the names of workers' folders; the worker's process number follows"""
+
+
+def sweep_temporary() -> None:
+    """Remove the folders of workers of this machine that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{TEMPORARY}*"):
+        number = folder.name.removeprefix(TEMPORARY).partition("-")[0]
+        if number.isdecimal() and not Path("/proc", number).exists() and Path("/proc").is_dir():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Fault(Frozen):
@@ -40,6 +54,7 @@ class Workbench:
         self._generators: dict[str, Generator] = {}
         self._kept: list[Artifact] = []
         self._opened: set[str] = set()
+        self._checked: set[str] = set()
         self.folder = Path()
 
     def run(self, name: str, request: dict[str, Any], key: str) -> dict[str, Any]:
@@ -49,24 +64,24 @@ class Workbench:
         self._kept = []
         self._opened = set()
         began = time.perf_counter()
-        with tempfile.TemporaryDirectory(prefix="motionpair-") as folder:
-            self.folder = Path(folder)
-            try:
-                answer = step.run(parsed, self).model_dump(mode="json")
-                outcome = {"status": "ok", "answer": answer}
-            except (BadInput, BadAnswer, Rejected) as e:
-                outcome = {"status": "rejected", "reason": e.code, "message": self._without_paths(e.message)}
-            except Exception as e:
-                return {"type": "fault", **_fault(e).model_dump()}
-        cost = Cost(seconds=round(time.perf_counter() - began, 4), pool=self.pool)
-        made = Outcome.model_validate(
-            outcome | {"key": key, "step": name, "artifacts": self._kept, "request": parsed.model_dump(mode="json"), "cost": cost}
-        )
         try:
-            self.store.put_outcome(made)
+            with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{os.getpid()}-") as folder:
+                self.folder = Path(folder)
+                outcome = self._outcome(step, parsed)
+            cost = Cost(seconds=round(time.perf_counter() - began, 4), pool=self.pool)
+            about = {"key": key, "step": name, "artifacts": self._kept, "request": parsed.model_dump(mode="json"), "cost": cost}
+            standing = self.store.put_outcome(Outcome.model_validate(outcome | about))
         except Exception as e:
             return {"type": "fault", **_fault(e).model_dump()}
-        return {"type": "outcome", **made.model_dump(mode="json")}
+        return {"type": "outcome", **standing.model_dump(mode="json")}
+
+    def _outcome(self, step: Step[Any, Any], request: Frozen) -> dict[str, Any]:
+        try:
+            return {"status": "ok", "answer": step.run(request, self).model_dump(mode="json")}
+        except (BadInput, BadAnswer, Rejected) as e:
+            if e.code in ("unreadable", "missing"):  # the disk's fault or the mount's, not the clip's
+                raise Transient(e.message) from e
+            return {"status": "rejected", "reason": e.code, "message": self._without_paths(e.message)}
 
     def _without_paths(self, message: str) -> str:
         """Where a file lies is no part of an outcome: it may be elsewhere when the outcome is read again."""
@@ -83,7 +98,11 @@ class Workbench:
         return path
 
     def file(self, artifact: Artifact) -> Path:
-        """A stored artifact as a local file, read-only."""
+        """A stored artifact as a local file, read-only. Its bytes are checked once by each worker. Raises Damaged."""
+        if artifact.digest not in self._checked:
+            for _ in self.store.stream(artifact):
+                pass
+            self._checked.add(artifact.digest)
         return self.store.local_path(artifact, self.folder)
 
     def people(self, arrays: Artifact) -> People:

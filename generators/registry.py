@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from generators.base import Capabilities, Generator, ImageGenerator, VideoGenerator
+from generators.weights import WEIGHTS
 from manifests.errors import BadRecipe
 from manifests.recipe import GeneratorSpec, Recipe, validated
 
@@ -71,8 +72,12 @@ def _load_file(kind: str) -> type[Generator]:
             del sys.modules[module_name]
             raise BadRecipe(f"generator {kind!r}: importing {file} failed: {type(e).__name__}: {e}") from e
     found = getattr(sys.modules[module_name], name, None)
-    if not (isinstance(found, type) and issubclass(found, Generator)):
+    if not (isinstance(found, type) and issubclass(found, ImageGenerator | VideoGenerator)):
         raise BadRecipe(f"generator {kind!r}: {file} has no class {name} derived from ImageGenerator or VideoGenerator.")
+    if not isinstance(getattr(found, "capabilities", None), Capabilities):
+        raise BadRecipe(f"generator {kind!r}: {name} declares no capabilities; see generators/base.py.")
+    if unknown := set(found.weights) - set(WEIGHTS):
+        raise BadRecipe(f"generator {kind!r}: unknown weights {', '.join(sorted(unknown))}; known: {', '.join(sorted(WEIGHTS))}.")
     return found
 
 
@@ -110,10 +115,3 @@ def _misfits(recipe: Recipe, generator: str, mode: str, people_min: float) -> li
     if can.fps == recipe.geometry.fps and can.frame_counts and frames > max(can.frame_counts):
         out.append(f"{generator} ({spec.kind}) makes {', '.join(map(str, can.frame_counts))} frames; the geometry asks {frames}.")
     return out
-
-
-def is_image_generator(generator: Generator) -> bool:
-    """Whether it paints pictures (else it makes videos)."""
-    if not isinstance(generator, ImageGenerator | VideoGenerator):
-        raise BadRecipe(f"{type(generator).__name__} is derived from neither ImageGenerator nor VideoGenerator.")
-    return isinstance(generator, ImageGenerator)

@@ -6,6 +6,7 @@ A recipe is YAML. Everything is frozen, every unknown key is refused with the ne
 from __future__ import annotations
 
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ def _as_range(value: Any) -> tuple[float, float]:
         pair = float(low or 0), float(1e9 if high == "" else high)
     except (TypeError, ValueError):
         raise ValueError("a range is a number, low..high, low.. or ..high, got " + repr(value)) from None
-    if not 0 <= pair[0] <= pair[1]:
+    if not 0 <= pair[0] <= pair[1] < math.inf:
         raise ValueError(f"a range goes up from 0 or more, got {value!r}")
     return pair
 
@@ -46,6 +47,9 @@ def _as_tuple(value: Any) -> Any:
 
 Range = Annotated[tuple[float, float], BeforeValidator(_as_range)]
 """Both ends belong to it. Written as `3`, `2..6`, `0.5..` or `..4`."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+"""of slices, generators and pools"""
 
 MOTION_HIGH = 0.35
 """body heights per second; at or above it motion is called high (chosen between standing gestures and walking or dancing)"""
@@ -111,11 +115,18 @@ class Where(Frozen):
     """Which spans of the index a slice takes."""
 
     people: Range = (1.0, 6.0)
+    """1 to 6: there are six binding slots"""
     motion: Literal["low", "high"] | Range = (0.0, 1e9)
     """energy in body heights per second; low and high meet at 0.35"""
     framing: Annotated[tuple[Framing, ...], BeforeValidator(_as_tuple)] = ("close", "half", "full")
     yaw_max_deg: float = Field(default=180.0, ge=0, le=180)
     """largest median body yaw away from the camera"""
+
+    @model_validator(mode="after")
+    def _people_have_slots(self) -> Where:
+        if not 1 <= self.people[0] <= self.people[1] <= 6:
+            raise ValueError(f"people lie between 1 and 6, got {self.people[0]:g}..{self.people[1]:g}; write 1..6 or less")
+        return self
 
     def motion_range(self) -> tuple[float, float]:
         if self.motion == "low":
@@ -187,7 +198,7 @@ class AgentsSpec(Frozen):
 class GeneratorSpec(BaseModel):
     """A generator entry: its kind, how it is planned, and its own options (all other keys, checked against the kind)."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     kind: str
     """a built-in kind, or `path/gen.py:Class`"""
@@ -208,9 +219,18 @@ class PoolSpec(Frozen):
     """a number or `low..high`; this version starts the low number and never more than the high one"""
     cpus: float = Field(default=1.0, gt=0)
     gpus: float = Field(default=0.0, ge=0)
+    """a part of one (0.5), or whole ones"""
     accelerator: str | None = None
     timeout_s: float = Field(default=1800.0, gt=0)
     """for one call"""
+
+    @model_validator(mode="after")
+    def _whole(self) -> PoolSpec:
+        if self.workers[0] < 1 or any(n != int(n) for n in self.workers):
+            raise ValueError(f"workers are whole numbers from 1 on, got {self.workers[0]:g}..{self.workers[1]:g}")
+        if self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus is a part of one or a whole number, got {self.gpus:g}")
+        return self
 
 
 class ReleaseSpec(Frozen):
@@ -227,13 +247,13 @@ class Recipe(Frozen):
     gallery: Gallery = Gallery()
     split: SplitSpec = SplitSpec()
     reference: ReferenceSpec = ReferenceSpec()
-    slices: dict[str, Slice] = Field(min_length=1)
+    slices: dict[Name, Slice] = Field(min_length=1)
     mix: dict[Task, int] = Field(default_factory=lambda: dict(PAPER_MIX))
     budget_per_job: JobBudget = JobBudget()
     budget: RunBudget = RunBudget()
     agents: AgentsSpec = AgentsSpec()
-    generators: dict[str, GeneratorSpec]
-    pools: dict[str, PoolSpec] = Field(default_factory=dict)
+    generators: dict[Name, GeneratorSpec]
+    pools: dict[Name, PoolSpec] = Field(default_factory=dict)
     release: ReleaseSpec = ReleaseSpec()
 
     @field_validator("mix")

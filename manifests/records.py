@@ -20,7 +20,7 @@ Box = tuple[float, float, float, float]
 class Frozen(BaseModel):
     """Base of all records: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def canonical_json(value: Any) -> bytes:

@@ -119,7 +119,7 @@ class Store:
         return b"".join(self.stream(artifact))
 
     def stream(self, artifact: Artifact) -> Iterator[bytes]:
-        """The bytes in chunks. Raises Damaged at the end of bytes whose digest or size is wrong: use nothing before that."""
+        """The bytes in chunks. Raises Damaged at the end of bytes whose digest or size is wrong, and removes them: use nothing before."""
         digest, size = hashlib.sha256(), 0
         with self._reading(), self.open(artifact) as stream:
             while chunk := stream.read(CHUNK_BYTES):
@@ -127,7 +127,10 @@ class Store:
                 size += len(chunk)
                 yield chunk
         if (digest.hexdigest(), size) != (artifact.digest, artifact.size):
-            raise Damaged(f"object {artifact.digest}{artifact.suffix} in {self.url} has {size} bytes of digest {digest.hexdigest()}")
+            with contextlib.suppress(OSError):
+                self._fs.rm_file(self._object(artifact))  # so that the step that made it runs again
+            seen = f"had {size} bytes of digest {digest.hexdigest()}"
+            raise Damaged(f"object {artifact.digest}{artifact.suffix} in {self.url} {seen} and was removed; run again to make it anew")
 
     def open(self, artifact: Artifact) -> BinaryIO:
         """The raw bytes as a stream, unchecked. Raises Damaged when they are missing."""
@@ -166,7 +169,10 @@ class Store:
     # --- outcomes
 
     def put_outcome(self, outcome: Outcome) -> Outcome:
-        """Keep an outcome and answer with the one that stands: the first writer of a key wins, so a recorded answer never changes."""
+        """Keep an outcome and answer with the one that stands: the first writer of a key wins, so a recorded answer never changes.
+
+        Only an outcome that can't be read, or whose artifacts are gone, gives way.
+        """
         body = canonical_json({"digest": digest_of(outcome), "outcome": outcome.model_dump(mode="json")})
         path = self._outcome(outcome.key)
         if self._create(path, body):
@@ -175,9 +181,9 @@ class Store:
             standing = self.get_outcome(outcome.key)
         except Damaged:
             standing = None
-        if standing is not None:
+        if standing is not None and all(self.has(artifact) for artifact in standing.artifacts):
             return standing
-        with self._scratch() as (scratch, stream):
+        with self._guard(), self._scratch() as (scratch, stream):
             stream.write(body)
             _flush(stream)
             self._publish(scratch, path)

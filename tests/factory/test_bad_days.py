@@ -26,6 +26,7 @@ def test_bad_clips_are_reported_and_the_others_go_on(sample_clip: Callable[[str]
     (clips / "cut off.mp4").write_bytes(good[: len(good) * 2 // 3])
     (clips / "notes.mp4").write_text("this is no video")
     (clips / "empty.mp4").touch()
+    (clips / os.fsdecode(b"caf\xe9.mp4")).write_bytes(good)
     ramp = np.broadcast_to(np.linspace(40, 200, 256, dtype=np.uint8)[None, None, :, None], (40, 256, 256, 3))
     media.write_video(clips / "nobody.mp4", np.ascontiguousarray(ramp), 16)
     media.write_video(clips / "short.mp4", np.ascontiguousarray(ramp[:5]), 16)
@@ -39,6 +40,7 @@ def test_bad_clips_are_reported_and_the_others_go_on(sample_clip: Callable[[str]
         "empty.mp4": "not_a_video",
         "nobody.mp4": "no_person",
         "short.mp4": "too_few_frames",
+        "caf\ufffd.mp4": "bad_name",
     }
     assert rows["-rf good..one.mp4"]["eligible"]
     assert "3 spans in 1 clips" in printed
@@ -56,6 +58,10 @@ def test_bad_clips_are_reported_and_the_others_go_on(sample_clip: Callable[[str]
         (("frames: 9", "frames: 10"), "frames must be 4n+1"),
         (("fps: 30}", "fsp: 30}"), "unknown key. Did you mean 'fps'?"),
         (("recipe: tiny", "recipe: [tiny"), "not valid YAML"),
+        (("min_gap_s: 0.5", "min_gap_s: .inf"), "finite number"),
+        (("workers: 2", "workers: 2.5"), "workers are whole numbers"),
+        (("people: 1}", "people: 1..9}"), "people lie between 1 and 6"),
+        (("slices:", "slices:\n  '[/b]': {task: pose, generator: skeleton, quota: 1}"), "should match pattern"),
     ],
 )
 def test_a_wrong_recipe_is_refused_in_one_line(material: Material, tmp_path: Path, change: tuple[str, str], told: str) -> None:

@@ -65,6 +65,15 @@ def test_duplicates_and_surplus_are_named() -> None:
     assert [(entry.state, entry.reason) for entry in choice.left_out] == [("duplicate", "same_videos"), ("surplus", "reference_in_target")]
 
 
+def test_the_cap_holds_among_the_pairs_there_are() -> None:
+    choice = chosen(["good"] * 2 + ["inside"] * 10, 100, list(range(12)), share=0.1)
+    assert sum(pair.reference_in_target for _, pair in choice.pairs) == 0
+    choice = chosen(["good"] * 18 + ["inside"] * 10, 100, list(range(28)), share=0.1)
+    assert sum(pair.reference_in_target for _, pair in choice.pairs) == 2
+    assert len(choice.pairs) == 20
+    assert choice.reasons() == {"reference_in_target": 8}
+
+
 def test_an_undecided_job_holds_back_what_follows_and_is_listed() -> None:
     choice = chosen(["good"] * 4, 3, [0, 2, 3])
     assert [j.id for j, _ in choice.pairs] == [tiny.sha(0)]

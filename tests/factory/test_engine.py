@@ -15,7 +15,7 @@ from factory.pool import Engine, Quarantined
 from factory.work.making import AnimateRequest, Synthetic, generate_video
 from factory.workbench import Workbench
 from manifests import media
-from manifests.errors import Rejected
+from manifests.errors import BadRecipe, Rejected
 from manifests.ledger import Ledger
 from manifests.recipe import Recipe, load_recipe
 from manifests.records import Artifact
@@ -73,6 +73,59 @@ def test_a_killer_is_quarantined_and_takes_nobody_along(request_for, recipe: Rec
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         assert ledger.counts()["generate_video"] == {"ok": 5, "rejected": 1}, "the killer's end is not remembered as an outcome"
     assert memo.ran["generate_video"] == 6
+
+
+def test_what_broke_once_is_not_tried_again_by_the_next_job(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    async def work() -> tuple[list[object], int]:
+        store = Store(tmp_path / "store")
+        with Ledger(tmp_path / "ledger.sqlite", store) as ledger:
+            async with Engine(recipe, store.url, {}) as engine:
+                memo = Memo(store, ledger, engine)
+                request = request_for("KillerOnce", mark=str(tmp_path / "never" / "there"))
+                first = await asyncio.gather(memo.call(generate_video, request, RANK, "cpu"), return_exceptions=True)
+                before = len(list(tmp_path.iterdir()))
+                again = await asyncio.gather(memo.call(generate_video, request, RANK, "cpu"), return_exceptions=True)
+                return [*first, *again], before
+
+    answers, _ = asyncio.run(work())
+    assert answers[0] is answers[1]
+    assert isinstance(answers[0], Quarantined)
+    assert "FileNotFoundError" in answers[0].details, "the traceback of the last try is kept"
+
+
+def test_a_pool_that_fits_on_no_node_is_refused_at_once(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    big = recipe.model_copy(update={"pools": {"cpu": recipe.pools["cpu"].model_copy(update={"gpus": 64.0})}})
+    with pytest.raises(BadRecipe, match=r"pools\.cpu: a worker asks 1 CPUs, 64 GPUs; the largest node has") as caught:
+        raise asyncio.run(together(big, tmp_path, [request_for("Ticker")]))[0][0]  # type: ignore[misc]
+    assert "Lower pools.cpu" in str(caught.value)
+
+
+def test_a_damaged_artifact_is_no_verdict_and_is_made_again(request_for, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    request = request_for("Ticker")
+    bench = Workbench(str(tmp_path / "store"), {})
+    place = bench.store.local_path(request.clip, tmp_path)
+    place.chmod(0o644)
+    place.write_bytes(bytes(place.stat().st_size))
+    reply = bench.run("generate_video", request.model_dump(mode="json"), steps.key_of(generate_video, request))
+    assert reply["type"] == "fault"
+    assert "was removed; run again to make it anew" in reply["message"]
+    assert not bench.store.has(request.clip)
+    assert bench.store.get_outcome(steps.key_of(generate_video, request)) is None
+
+
+def test_the_first_recorded_answer_stands(request_for, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """A generator that never makes the same twice, asked twice with one key: ledger, run and store hold one answer."""
+    request = request_for("Dice")
+    bench = Workbench(str(tmp_path / "store"), {})
+    key = steps.key_of(generate_video, request)
+    first, second = (bench.run("generate_video", request.model_dump(mode="json"), key) for _ in range(2))
+    assert first == second
+    bench.store.local_path(Synthetic.model_validate(first["answer"]).video, tmp_path).unlink()
+    third = bench.run("generate_video", request.model_dump(mode="json"), key)
+    assert third["answer"] != first["answer"]
+    standing = bench.store.get_outcome(key)
+    assert standing is not None
+    assert standing.answer == third["answer"]
 
 
 def test_a_hanging_call_ends_with_its_timeout(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -12,7 +12,7 @@ from running import call
 
 from factory import steps
 from factory.plan import PlannedSpan, block_count, block_of, make_plan, shortlist, side_of, split_gallery, suits
-from factory.work.clips import AnalyzeRequest, SpanInfo, analyze, cut
+from factory.work.clips import SpanInfo, analyze, cut
 from factory.work.judging import caption, check_video, select
 from factory.work.making import AnimateRequest, generate_image, generate_video
 from generators import registry
@@ -80,20 +80,33 @@ def test_the_plan_depends_on_neither_order_nor_other_clips() -> None:
     assert ranks == sorted(ranks)
 
 
-@given(st.lists(st.text(min_size=1, max_size=8), unique=True, max_size=30), st.floats(0, 0.9), st.integers(0, 1000))
-def test_a_groups_side_is_its_own(groups: list[str], share: float, seed: int) -> None:
-    spec = SplitSpec(validation_fraction=share)
-    assert all(side_of(g, seed, spec) == side_of(g, seed, spec) for g in groups)
-    assert all(side_of(g, seed, SplitSpec(validation_groups=(g,))) == "validation" for g in groups)
+@given(st.lists(st.text(min_size=1, max_size=8), unique=True, min_size=2, max_size=30), st.floats(0.05, 0.9), st.integers(0, 1000))
+def test_a_larger_share_of_validation_only_adds_groups(groups: list[str], share: float, seed: int) -> None:
+    def held_out(fraction: float) -> set[str]:
+        return {g for g in groups if side_of(g, seed, SplitSpec(validation_fraction=fraction)) == "validation"}
+
+    assert held_out(0) == set() <= held_out(share / 2) <= held_out(share)
+    named = SplitSpec(validation_fraction=share, validation_groups=(groups[0],))
+    assert side_of(groups[0], seed, named) == "validation"
+    assert all(side_of(g, seed, named) == side_of(g, seed, SplitSpec(validation_fraction=share)) for g in groups[1:])
 
 
-def test_pictures_of_a_clips_group_stay_on_its_side_and_each_side_has_a_free_one() -> None:
+def test_a_group_of_pictures_is_on_one_side_whatever_their_roles() -> None:
+    for seed in range(60):
+        gallery = [candidate(n, role, f"g{n % 5}") for n in range(6) for role in ("character", "clothing", "scene")]
+        gallery += [candidate(9, "clothing", "g9")]
+        sides: dict[str, set[str]] = {}
+        for c in split_gallery(gallery, seed, SplitSpec(validation_fraction=0.05)):
+            sides.setdefault(c.group, set()).add(c.split)
+        assert all(len(side) == 1 for side in sides.values()), (seed, sides)
+        assert set().union(*sides.values()) == {"train", "validation"}
+
+
+def test_a_picture_of_a_held_out_clips_group_is_held_out_too() -> None:
     spec = SplitSpec(validation_fraction=0, validation_groups=("held_out",))
-    gallery = [candidate(0, group="held_out"), candidate(1, group="shown"), candidate(2), candidate(3), candidate(4)]
-    split = {c.group: c.split for c in split_gallery(gallery, 1, spec, {"held_out", "shown"})}
-    assert (split["held_out"], split["shown"]) == ("validation", "train")
-    free = [split[f"g{n}"] for n in (2, 3, 4)]
-    assert sorted(free) == ["train", "train", "validation"]
+    gallery = [candidate(0, group="held_out"), candidate(1, group="shown"), candidate(2)]
+    split = {c.group: c.split for c in split_gallery(gallery, 1, spec)}
+    assert split == {"held_out": "validation", "shown": "train", "g2": "train"}
 
 
 def test_repeats_take_turns_and_every_character_gets_its_share() -> None:
@@ -176,12 +189,12 @@ def test_pools_prices_and_timeouts_are_in_no_request() -> None:
 def test_code_in_the_key_is_the_steps_own_and_what_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Editing the weaver's wording must repeat what the weaver does and neither the animator nor the analysis."""
     chosen = [analyze, cut, generate_video, generate_image, check_video, caption, select]
-    before = {s.name: steps.code_digest(s.modules) for s in chosen}
+    before = {s.name: steps.code_digest((s.module,)) for s in chosen}
     real = steps._source
     edited = {"agents.brains.builtin": "\nX = 1\n"}
     monkeypatch.setattr(steps, "_source", lambda name: None if real(name) is None else real(name) + edited.get(name, ""))
     steps.code_digest.cache_clear()
-    after = {s.name: steps.code_digest(s.modules) for s in chosen}
+    after = {s.name: steps.code_digest((s.module,)) for s in chosen}
     steps.code_digest.cache_clear()
     assert {name for name in before if before[name] != after[name]} == {"check_video", "caption", "select"}
 
@@ -198,8 +211,3 @@ def test_every_mistake_has_its_line() -> None:
     with pytest.raises(BadRecipe) as caught:
         parse_recipe(data)
     assert [line.split(":")[1].strip() for line in str(caught.value).splitlines()] == ["sources.0.grup_by", "slices.a.quota"]
-
-
-def test_a_key_is_the_requests_alone() -> None:
-    request = AnalyzeRequest(video=OTHER)
-    assert steps.key_of(analyze, request) == steps.key_of(analyze, AnalyzeRequest.model_validate(request.model_dump()))

@@ -68,6 +68,18 @@ class KillerOnce(Ticker):
         return super().run(request, out)
 
 
+class Dice(VideoGenerator):
+    """Never makes the same video twice."""
+
+    capabilities: ClassVar[Capabilities] = CAN
+
+    def run(self, request: VideoRequest, out: Path) -> Report:
+        g = request.geometry
+        noise = np.random.default_rng().integers(0, 256, (g.frames, g.height, g.width, 3), dtype=np.uint8)
+        media.write_video(out, noise, g.fps)
+        return Report()
+
+
 class FullDisk(VideoGenerator):
     """Finds no room for its file until its mark is there; then a grey video."""
 
