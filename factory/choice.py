@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass, field
 
 from factory.plan import Job, SlicePlan
@@ -69,16 +68,12 @@ class Choice:
                 self.left_out.append(_left_out(job, "surplus", "reference_in_target"))
             self.left_out += [_left_out(job, "undecided") for job in self.part.jobs[self.taken :]]
 
-    def reasons(self) -> Counter[str]:
-        """Why jobs were left out, with how often."""
-        return Counter(entry.reason for entry in self.left_out if entry.reason)
-
     def _take(self, job: Job, decision: Decision) -> None:
         pair = decision.pair
         if pair is None:
             self.left_out.append(_left_out(job, decision.state, decision.reason))
             return
-        videos = (pair.driving.digest, pair.target.digest)
+        videos = _videos(pair)
         cap = math.floor(self.in_target_max * self.part.spec.quota)
         if videos in self._videos:
             self.left_out.append(_left_out(job, "duplicate", "same_videos"))
@@ -92,3 +87,17 @@ class Choice:
 
 def _left_out(job: Job, state: str, reason: str = "") -> LeftOut:
     return LeftOut(job=job.id, slice=job.slice, split=job.split, state=state, reason=reason)
+
+
+def distinct(taken: list[tuple[Job, Pair]]) -> tuple[list[tuple[Job, Pair]], list[LeftOut]]:
+    """All slices' pairs in plan order without those that another slice has too, and these as left out."""
+    kept: dict[tuple[str, str], tuple[Job, Pair]] = {}
+    twice = []
+    for job, pair in sorted(taken, key=lambda entry: entry[0].rank):
+        if kept.setdefault(_videos(pair), (job, pair))[0] is not job:
+            twice.append(_left_out(job, "duplicate", "same_videos"))
+    return list(kept.values()), twice
+
+
+def _videos(pair: Pair) -> tuple[str, str]:
+    return pair.driving.digest, pair.target.digest

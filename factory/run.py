@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.weaver import clean
-from factory.choice import Choice, Decision
+from factory.choice import Choice, Decision, distinct
 from factory.index import Index, index_clips, index_gallery, write_index
 from factory.loop import make_pair
 from factory.memo import Memo
@@ -42,7 +42,7 @@ class RunResult:
 
     release: Path | None
     new_revision: bool
-    accepted: dict[str, int]
+    accepted: Counter[str]
     quotas: dict[str, int]
     left_out: Counter[str]
     """reason → jobs"""
@@ -220,21 +220,21 @@ class Run:
         """Write the release, in plan order."""
         self.progress.enter("sealing the release")
         quotas = {c.part.name: c.part.spec.quota for c in choices}
-        accepted = {c.part.name: len(c.pairs) for c in choices}
-        left_out = sum((c.reasons() for c in choices), Counter())
+        taken, twice = distinct([entry for c in choices for entry in c.pairs])
+        accepted = Counter(job.slice for job, _ in taken)
+        left_out = [entry for c in choices for entry in c.left_out] + twice
+        reasons = Counter(entry.reason for entry in left_out if entry.reason)
         quarantined = [s for s in self.ledger.jobs("quarantined") if s.job in self._quarantined]
-        result = RunResult(None, False, accepted, quotas, left_out, quarantined, index, self.memo.ran, self.memo.reused)
+        result = RunResult(None, False, accepted, quotas, reasons, quarantined, index, self.memo.ran, self.memo.reused)
         blocks = block_count(self.recipe)
-        taken = [(job.rank, pair, block_of(job.id, blocks)) for c in choices for job, pair in c.pairs]
-        taken.sort(key=lambda entry: entry[0])
         if taken:
             meta = ReleaseMeta(
                 name=self.recipe.recipe, recipe=recipe_digest(self.recipe), mix=self.recipe.mix, quotas=quotas, complete=result.complete,
-                left_out=tuple(entry for c in choices for entry in c.left_out), shard_mb=self.recipe.release.shard_mb,
+                left_out=tuple(left_out), shard_mb=self.recipe.release.shard_mb,
             )  # fmt: skip
             root = self.place.out / "release"
             before = set(os.listdir(root)) if root.is_dir() else set()
-            result.release = write_release(root, [(pair, block) for _, pair, block in taken], self.place.store, meta)
+            result.release = write_release(root, [(pair, block_of(job.id, blocks)) for job, pair in taken], self.place.store, meta)
             result.new_revision = result.release.name not in before
         return result
 

@@ -8,7 +8,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factory.choice import Choice, Decision
+from factory.choice import Choice, Decision, distinct
 from factory.plan import Job, SlicePlan
 from manifests.recipe import Slice
 from manifests.records import Artifact, Geometry, Pair, Span
@@ -71,7 +71,7 @@ def test_the_cap_holds_among_the_pairs_there_are() -> None:
     choice = chosen(["good"] * 18 + ["inside"] * 10, 100, list(range(28)), share=0.1)
     assert sum(pair.reference_in_target for _, pair in choice.pairs) == 2
     assert len(choice.pairs) == 20
-    assert choice.reasons() == {"reference_in_target": 8}
+    assert [entry.reason for entry in choice.left_out].count("reference_in_target") == 8
 
 
 def test_an_undecided_job_holds_back_what_follows_and_is_listed() -> None:
@@ -79,3 +79,11 @@ def test_an_undecided_job_holds_back_what_follows_and_is_listed() -> None:
     assert [j.id for j, _ in choice.pairs] == [tiny.sha(0)]
     assert choice.likely == 3
     assert [entry.state for entry in choice.left_out] == ["undecided"] * 3
+
+
+def test_two_slices_with_the_same_videos_release_them_once() -> None:
+    one, other = (chosen(["good", "good"], 2, [0, 1]).pairs for _ in range(2))
+    assert one[0][0] is not other[0][0]
+    kept, twice = distinct([*other, *one])
+    assert [job.rank for job, _ in kept] == sorted(job.rank for job, _ in one)
+    assert [entry.reason for entry in twice] == ["same_videos"] * 2
