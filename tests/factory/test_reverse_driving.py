@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from running import Finished
+from running import Finished, Material
 
-from factory import steps
+from factory import loop, steps
+from factory.plan import Job, make_plan
+from factory.progress import Progress
+from factory.run import working
+from factory.stages import Clip, Stages
 from factory.work.clips import AnalyzeRequest
 from factory.work.pairing import MaskRequest
 from factory.workbench import Workbench
 from manifests import masks, media
 from manifests.ledger import Ledger
-from manifests.records import Analysis, Artifact
+from manifests.recipe import Recipe, load_recipe
+from manifests.records import Analysis, Artifact, Pair
 from manifests.release import Release
 from manifests.store import Store
 
@@ -51,24 +58,46 @@ def run(bench: Workbench, name: str, request: object) -> dict[str, object]:
     return dict(reply["answer"])
 
 
-def test_noise_in_place_of_the_target_leaves_every_mask_byte_equal(finished: Finished, bench: Workbench, tmp_path: Path) -> None:
-    """The masks are drawn again in a store where every target's name stands over noise and nothing else of the target is there."""
+def test_noise_in_place_of_the_target_leaves_every_mask_byte_equal(
+    finished: Finished, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every pair is assembled again with a target of pure noise: caption and target change, masks and reference do not."""
+    seen: list[tuple[Job, Clip, loop.Performance]] = []
+    real = loop.assemble
+
+    async def listening(job: Job, clip: Clip, done: loop.Performance, stages: Stages) -> Pair:
+        seen.append((job, clip, done))
+        return await real(job, clip, done, stages)
+
+    async def work(recipe: Recipe) -> list[tuple[Pair, Pair]]:
+        async with working(recipe, out, Progress()) as running:
+            index = await running.index()
+            await running.pairs(make_plan(recipe, index.spans, index.gallery))
+            made = running.place.store.put(noise, ".mp4")
+            stages = Stages(recipe, running.memo)
+            return [
+                (await real(job, clip, done, stages), await real(job, replace(clip, target=made), done, stages)) for job, clip, done in seen
+            ]
+
+    out, noise = tmp_path / "out", tmp_path / "noise.mp4"
+    shutil.copytree(finished.out, out)
+    media.write_video(noise, np.random.default_rng(0).integers(0, 256, (9, 512, 288, 3), dtype=np.uint8), 16)
+    monkeypatch.setattr(loop, "assemble", listening)
+    pairs = asyncio.run(work(load_recipe(material.recipe)))
+    assert {pair.task for pair, _ in pairs} == {"animation", "replacement", "pose"}
+    for pair, noisy in pairs:
+        assert noisy.target != pair.target
+        assert noisy.caption != pair.caption, "the caption must be of the target"
+        for part in ("driving", "driving_mask", "references", "reference_masks"):
+            assert getattr(noisy, part) == getattr(pair, part), part
+
+
+def test_the_target_is_not_among_what_masks_are_drawn_from(finished: Finished) -> None:
     rows = Release.open(finished.out / "release").rows()
     targets = {m.sha256 for row in rows for m in row.members if m.name == "target.mp4"}
-    noise = tmp_path / "noise.mp4"
-    media.write_video(noise, np.random.default_rng(0).integers(0, 256, (9, 512, 288, 3), dtype=np.uint8), 16)
-    for digest in targets:
-        place = tmp_path / "store" / "objects" / digest[:2] / f"{digest}.mp4"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(noise, place)
-    for request, answer in mask_requests(finished):
-        inputs = [request.driving, request.driving_arrays, request.reference, request.reference_arrays]
-        assert not targets & {a.digest for a in inputs}, "the target is among what masks are drawn from"
-        for artifact in inputs:
-            bring(finished, bench, artifact)
-        again = run(bench, "draw_masks", request)
-        assert again["driving_mask"] == answer["driving_mask"]
-        assert again["reference_mask"] == answer["reference_mask"]
+    for request, _ in mask_requests(finished):
+        drawn_from = {a.digest for a in (request.driving, request.driving_arrays, request.reference, request.reference_arrays)}
+        assert not targets & drawn_from
 
 
 def test_a_shifted_driving_video_moves_the_masks(finished: Finished, bench: Workbench, tmp_path: Path) -> None:
