@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.measures import appearance
-from agents.measures.silhouette import joints_on_mask
+from agents.measures.silhouette import joints_on_mask, mask_joints
 from factory.steps import POSE_WEIGHTS, step
 from factory.workbench import Workbench
 from generators.poses.summary import describe
@@ -30,6 +30,8 @@ CUT_THRESHOLD = 0.35
 PRESENCE_MIN = 0.8
 """share of a span's frames in which somebody must be found to count"""
 REFERENCE_TRIES = 12
+REFERENCE_JOINTS_MIN = 0.8
+"""share of a person's visible joints that must lie on the mask that the pair will show"""
 REFERENCE_LOOKS_MAX = 45.0
 """colour difference above which a person in another frame is somebody else"""
 
@@ -255,6 +257,8 @@ def find_reference(request: ReferenceRequest, bench: Workbench) -> Reference:
             if chosen is None:
                 continue
             people = found.only(chosen)
+            if min(mask_joints(people, p) for p in range(people.count)) < REFERENCE_JOINTS_MIN:
+                continue
             score = _reference_score(people)
             if best is None or score > best[0]:
                 best = (score, image, people)
