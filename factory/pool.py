@@ -110,8 +110,9 @@ class Engine:
                 cpus = max(os.cpu_count() or 1, int(wanted + 0.999))  # pools share the cores; Ray's count only places actors
                 ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
         except Exception as e:
-            what = f"--address {self._address}: no Ray cluster answers there" if self._address else "Ray could not be started here"
-            raise BadRecipe(f"{what}: {str(e).splitlines()[0] if str(e) else type(e).__name__}") from e
+            what = f"--address {self._address}: no Ray cluster lets us in there" if self._address else "Ray could not be started here"
+            hint = " If it asks for a token, set RAY_AUTH_MODE=token and bring its ~/.ray/auth_token here." if self._address else ""
+            raise BadRecipe(f"{what}: {str(e).splitlines()[0] if str(e) else type(e).__name__}.{hint}") from e
         self._ours = True
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         _check_places(self._recipe.pools, nodes)
