@@ -219,7 +219,8 @@ class Release:
         path = self.folder / MANIFEST
         try:
             with path.open("rb") as stream:  # given a path, pyarrow would guess columns from folder names
-                table = pq.ParquetFile(stream).read()
+                # No threads: one that still lets go of its buffer while the interpreter ends would abort the process.
+                table = pq.ParquetFile(stream, pre_buffer=False).read(use_threads=False)
             if not table.schema.equals(SCHEMA):
                 raise Damaged(f"{path} has other columns than format {FORMAT}; restore it from another copy")
             return _parse(table)

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,17 @@ def test_plain_webdataset_reads_every_sample(finished: Finished) -> None:
     assert {s["__key__"] for s in samples} == {row.key for row in release.rows()}
     wanted = {"driving.mp4", "target.mp4", "driving_mask.mp4", "reference.png", "reference_mask.png", "json"}
     assert all(wanted <= set(s) for s in samples)
+
+
+def test_reading_the_manifest_starts_no_threads(finished: Finished) -> None:
+    """A thread of pyarrow that was still busy when the interpreter ended has aborted the command after all its work was done."""
+    code = (
+        "import os, sys; from manifests.release import Release; import pyarrow.parquet;"
+        "before = len(os.listdir('/proc/self/task')); rows = Release.open(sys.argv[1]).rows();"
+        "print(len(rows), len(os.listdir('/proc/self/task')) - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, finished.out / "release"], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["6", "0"]
 
 
 def test_no_group_and_no_character_stands_on_both_sides(finished: Finished) -> None:
