@@ -46,6 +46,8 @@ def plainly(resume: str = "") -> Iterator[None]:
     """Errors as one line on standard error, and the right exit code."""
     try:
         yield
+    except typer.Exit:
+        raise
     except (KeyboardInterrupt, asyncio.CancelledError):
         _error(f"interrupted; nothing finished is lost. {resume}".strip())
         raise typer.Exit(130) from None

@@ -117,6 +117,7 @@ def test_verify_names_the_shard_and_the_pair_of_a_lost_byte(finished: Finished, 
     printed = call("verify", copy, code=1)
     assert row.shard in printed
     assert row.key in printed
+    assert "unexpected" not in printed
     assert call("verify", finished.out / "release").startswith("whole: revision 0001")
 
 
