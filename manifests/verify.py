@@ -147,8 +147,10 @@ def _shard(release: Release, shard: ShardInfo, rows: list[PairRow]) -> tuple[lis
     """What is wrong with a shard's bytes, and its pairs before the first damage."""
     try:
         path = release.shard_path(shard.name)
-        if not path.is_file():
+        if not path.exists():
             return ([], [])  # told already, among the files
+        if not path.is_file():
+            return [Problem(shard=shard.name, what="is no file")], []
         rows = sorted(rows, key=lambda row: row.members[0].offset if row.members else -1)
         with path.open("rb") as stream:
             return _walk(stream, shard, rows)

@@ -207,6 +207,13 @@ def test_a_shard_cut_short_is_named(sealed: Path, size: int) -> None:
     assert {p.shard for p in problems} == {"train-00001.tar"}
 
 
+def test_a_folder_in_a_shards_place_is_named(sealed: Path) -> None:
+    shard = sealed / "shards" / "train-00001.tar"
+    shard.unlink()
+    shard.mkdir()
+    assert [(p.shard, p.what) for p in verify(sealed, decode=False)] == [(shard.name, "is no file")]
+
+
 def test_a_longer_a_missing_and_a_strange_shard_are_named(sealed: Path) -> None:
     shards = sealed / "shards"
     edit(shards / "train-00001.tar", (shards / "train-00001.tar").read_bytes() + b"\0")
