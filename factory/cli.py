@@ -156,7 +156,7 @@ def plan(
         made = with_material(load_recipe(recipe), clips, characters)
         registry.check(made, to_run=False)
         with Progress(out_console) as progress:
-            planned, note = plan_of(made, out, progress)
+            planned, note = plan_of(made, out, progress, given=bool(clips or characters))
         tell_plan(made, planned, note, out_console)
 
 
@@ -229,6 +229,9 @@ def main() -> None:
         app()
     except BrokenPipeError:
         sys.exit(1)
+    except KeyboardInterrupt:  # before or after a command's own care: while modules load, or a second Ctrl-C while workers stop
+        _error("interrupted; nothing finished is lost. Run the same command again to resume.")
+        os._exit(130)
 
 
 if __name__ == "__main__":

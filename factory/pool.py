@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import logging
 import os
+import socket
 import traceback
 from collections import deque
 from dataclasses import dataclass, field
@@ -102,13 +103,16 @@ class Engine:
         if ray.is_initialized():
             return
         quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if not self._address:
+            _check_machine(self._recipe.pools)
         try:
             if self._address:
+                _knock(self._address)
                 ray.init(address=self._address, runtime_env={"env_vars": _environment()}, **quiet)
             else:
                 wanted = sum(p.cpus * p.workers[0] for p in self._recipe.pools.values()) + 1
                 cpus = max(os.cpu_count() or 1, int(wanted + 0.999))  # pools share the cores; Ray's count only places actors
-                ray.init(num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+                ray.init(address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
         except Exception as e:
             what = f"--address {self._address}: no Ray cluster lets us in there" if self._address else "Ray could not be started here"
             hint = " If it asks for a token, set RAY_AUTH_MODE=token and bring its ~/.ray/auth_token here." if self._address else ""
@@ -116,6 +120,22 @@ class Engine:
         self._ours = True
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         _check_places(self._recipe.pools, nodes)
+
+
+def _knock(address: str) -> None:
+    """Raise OSError at once where nothing listens: Ray itself would wait for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def _check_machine(pools: dict[str, PoolSpec]) -> None:
+    """Raise BadRecipe for a pool of more workers than one machine can be asked for."""
+    cores = os.cpu_count() or 1
+    most = max(16, 8 * cores)
+    for name, spec in pools.items():
+        if spec.workers[0] > most:
+            raise BadRecipe(f"pools.{name}: {spec.workers[0]:g} workers; this machine has {cores} cores, at most {most} are started on it.")
 
 
 def _check_places(pools: dict[str, PoolSpec], nodes: list[dict[str, float]]) -> None:
@@ -176,9 +196,11 @@ class Pool:
 
     async def close(self) -> None:
         """Stop the servers; their actors end with Ray."""
-        for server in self._servers:
-            server.cancel()
-        await asyncio.gather(*self._servers, return_exceptions=True)
+        pending = set(self._servers)
+        while pending:  # wait_for may swallow a cancellation that comes together with its answer (Python 3.11), so ask again
+            for server in pending:
+                server.cancel()
+            _, pending = await asyncio.wait(pending, timeout=0.2)
 
     async def _serve(self) -> None:
         """One actor's life after the other: keep it filled, hand answers back, replace it when it fails."""

@@ -34,6 +34,7 @@ class Progress:
         self._last_line = 0.0
         self.phase = ""
         self.quotas: dict[str, int] = {}
+        self.reachable: dict[str, int] = {}
         self.accepted: Counter[str] = Counter()
         self.running: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
@@ -60,9 +61,10 @@ class Progress:
         if not self._live:
             self.say(f"[{duration(time.monotonic() - self._began)}] {phase}")
 
-    def begin_pairs(self, quotas: dict[str, int]) -> None:
-        """From here on pairs are counted."""
+    def begin_pairs(self, quotas: dict[str, int], jobs: dict[str, int]) -> None:
+        """From here on pairs are counted: quotas and planned jobs by slice."""
         self.quotas = quotas
+        self.reachable = {name: min(quota, jobs[name]) for name, quota in quotas.items()}
         self._pairs_began = time.monotonic()
 
     def changed(self) -> None:
@@ -84,10 +86,10 @@ class Progress:
         return "; ".join(parts)
 
     def _remaining_s(self) -> float | None:
-        done = sum(min(self.accepted[name], quota) for name, quota in self.quotas.items())
+        done = sum(min(self.accepted[name], quota) for name, quota in self.reachable.items())
         if self._pairs_began is None or not done:
             return None
-        return (time.monotonic() - self._pairs_began) / done * (sum(self.quotas.values()) - done)
+        return (time.monotonic() - self._pairs_began) / done * (sum(self.reachable.values()) - done)
 
     def _table(self) -> Group:
         table = Table("slice", "accepted / quota", "in flight", box=None, pad_edge=False)

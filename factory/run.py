@@ -133,6 +133,9 @@ class Run:
         if with_gallery:
             await index_gallery(self.memo, self.recipe, pictures, index)
         index.bad[:0] = finder.bad
+        known = {f.group for f in everything}
+        for group in (g for g in self.recipe.split.validation_groups if g not in known):
+            self.progress.say(clean(f"split.validation_groups: no clip or picture has the group {group!r}"))
         for bad in index.bad:
             self.progress.say(clean(f"left out: {bad.name}: {bad.message} [{bad.reason}]"))
         return index
@@ -140,7 +143,7 @@ class Run:
     async def pairs(self, plan: Plan) -> list[Choice]:
         """Make pairs, all slices together, until their quotas are met or their jobs are used up."""
         self.progress.enter("making pairs")
-        self.progress.begin_pairs({part.name: part.spec.quota for part in plan.slices})
+        self.progress.begin_pairs({p.name: p.spec.quota for p in plan.slices}, {p.name: len(p.jobs) for p in plan.slices})
         stages = Stages(self.recipe, self.memo)
         try:
             async with asyncio.TaskGroup() as group:

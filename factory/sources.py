@@ -18,6 +18,8 @@ from manifests.recipe import Recipe, Source
 from manifests.records import Digest
 
 CHUNK_BYTES = 1 << 20
+NO_FILES = "no_files"
+"""code of the BadRecipe for a place without files"""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,11 @@ class Finder:
         found: list[FoundFile] = []
         for source in recipe.sources:
             found += self._digested(self._files(source.clips), source.group_by == "folder", source)
-        return _distinct(found)
+        kept = _distinct(found)
+        names = {f.digest: f.path.name for f in kept}
+        paths = {f.path for f in kept}
+        self.bad += [BadFile(f.path, "same_content", f"has the same bytes as {names[f.digest]}") for f in found if f.path not in paths]
+        return kept
 
     def pictures(self, recipe: Recipe) -> dict[str, list[FoundFile]]:
         """Role → gallery files."""
@@ -83,7 +89,7 @@ class Finder:
             if path.is_file() and not any(part.startswith(".") for part in parts):
                 out.append((path, parts[0] if len(parts) > 1 else ""))
         if not out:
-            raise BadRecipe(f"{place}: no files there. Give a folder, a file or a glob, or samples:clips.")
+            raise BadRecipe(f"{place}: no files there. Give a folder, a file or a glob, or samples:clips.", NO_FILES)
         return out
 
     def _root(self, place: str) -> Path:

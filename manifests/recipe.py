@@ -272,6 +272,9 @@ class Recipe(Frozen):
                     raise ValueError(
                         f"slices.{name}.{role}: {generator!r} stands not under generators{_nearest(generator, self.generators)}"
                     )
+        for name, part in self.slices.items():
+            if part.task not in self.mix:
+                raise ValueError(f"mix has no weight for {part.task}, which slices.{name} makes; give one, 0 if it shall not be sampled")
         for name, spec in self.generators.items():
             if spec.pool and spec.pool not in self.pools:
                 raise ValueError(f"generators.{name}.pool: {spec.pool!r} stands not under pools{_nearest(spec.pool, self.pools)}")
@@ -286,6 +289,17 @@ def _nearest(name: str, known: Mapping[str, Any] | list[str]) -> str:
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     hint = f". Did you mean {near[0]!r}?" if near else ""
     return f"{hint} (known: {', '.join(sorted(known)) or 'none'})"
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice: YAML itself would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = next((key for i, key in enumerate(keys) if key in keys[:i]), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice!r} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -303,7 +317,7 @@ def load_recipe(path: str | Path) -> Recipe:
     if file.stat().st_size > MAX_RECIPE_BYTES:
         raise BadRecipe(f"{path}: {file.stat().st_size} bytes; a recipe has at most {MAX_RECIPE_BYTES}.")
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        data = yaml.load(file.read_text(encoding="utf-8"), _OnceLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise BadRecipe(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
     return _with_absolute_kinds(parse_recipe(data, str(path)), file.parent)

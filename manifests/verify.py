@@ -57,6 +57,8 @@ def _files(release: Release) -> list[Problem]:
     info, problems = release.info, []
     if info.content != info.content_digest():
         problems.append(Problem(what="dataset.json was changed after sealing: its content digest does not fit"))
+    if release.folder.name.isdecimal() and int(release.folder.name) != info.revision:
+        problems.append(Problem(what=f"dataset.json says revision {info.revision}, the folder is {release.folder.name}"))
     for name, said in ((MANIFEST, info.manifest), (LEFT_OUT, info.left_out)):
         problems += [Problem(member=name, what=what) for what in _compare(release.folder / name, said)]
     listed = {shard.name for shard in info.shards}

@@ -58,6 +58,8 @@ def test_bad_clips_are_reported_and_the_others_go_on(sample_clip: Callable[[str]
         (("frames: 9", "frames: 10"), "frames must be 4n+1"),
         (("fps: 30}", "fsp: 30}"), "unknown key. Did you mean 'fps'?"),
         (("recipe: tiny", "recipe: [tiny"), "not valid YAML"),
+        (("seed: 3", "seed: 3\nseed: 4"), "the key 'seed' stands there twice"),
+        (("budget_per_job:", "mix: {animation: 1}\nbudget_per_job:"), "mix has no weight for replacement"),
         (("min_gap_s: 0.5", "min_gap_s: .inf"), "finite number"),
         (("workers: 2", "workers: 2.5"), "workers are whole numbers"),
         (("people: 1}", "people: 1..9}"), "people lie between 1 and 6"),
@@ -78,6 +80,15 @@ def test_an_unknown_recipe_and_an_empty_folder_are_usage_errors(material: Materi
     (tmp_path / "none").mkdir()
     printed = call("run", material.recipe, "--clips", tmp_path / "none", "--out", tmp_path / "out", code=2)
     assert "no files there" in printed
+    assert "no files there" in call("plan", material.recipe, "--clips", tmp_path / "none", code=2)
+
+
+def test_a_cluster_that_is_not_there_and_too_many_workers_are_told_at_once(material: Material, tmp_path: Path) -> None:
+    printed = call("run", material.recipe, "--out", tmp_path / "out", "--address", "127.0.0.1:9", code=2)
+    assert "--address 127.0.0.1:9: no Ray cluster lets us in there" in printed
+    many = tmp_path / "many.yaml"
+    many.write_text(material.recipe.read_text().replace("workers: 2", "workers: 20000"))
+    assert "20000 workers; this machine has" in call("run", many, "--out", tmp_path / "out", code=2)
 
 
 def test_a_place_that_cannot_be_written_is_told(material: Material, tmp_path: Path) -> None:

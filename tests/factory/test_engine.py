@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from running import Finished, Material
 
 from factory import steps
 from factory.memo import Memo
-from factory.pool import Engine, Quarantined
+from factory.pool import Engine, Pool, Quarantined
 from factory.work.making import AnimateRequest, Synthetic, generate_video
 from factory.workbench import Workbench
 from manifests import media
@@ -165,6 +166,24 @@ def test_who_gives_up_takes_no_shared_step_along(request_for, recipe: Recipe, tm
     answer, again = asyncio.run(work())  # type: ignore[misc]
     assert isinstance(answer, Synthetic)
     assert isinstance(again, Synthetic)
+
+
+def test_closing_a_pool_does_not_wait_for_a_server_that_swallowed_its_cancellation() -> None:
+    """asyncio.wait_for of Python 3.11 does that when answer and cancellation come together; a run hung at its end for it."""
+
+    async def stubborn() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(600)
+        await asyncio.sleep(600)
+
+    async def work() -> bool:
+        pool = Pool.__new__(Pool)
+        pool._servers = [asyncio.create_task(stubborn()) for _ in range(2)]
+        await asyncio.sleep(0)
+        await asyncio.wait_for(pool.close(), 10)
+        return all(server.done() for server in pool._servers)
+
+    assert asyncio.run(work())
 
 
 def test_30_fps_comes_to_16_fps_without_a_frame_of_drift(request_for, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
