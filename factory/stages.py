@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from agents.selector import Casting, SelectRequest
 from factory.memo import Memo
@@ -13,9 +12,6 @@ from generators import registry
 from manifests.errors import Rejected
 from manifests.recipe import JobBudget, Recipe
 from manifests.records import Analysis, Artifact, Candidate, FrameBoxes, Prompt, Selection, Verdict
-
-if TYPE_CHECKING:
-    from generators.base import Mode
 
 
 @dataclass(frozen=True)
@@ -115,7 +111,7 @@ class Stages:
         spec = self._recipe.generators[name]
         request = making.PaintRequest(
             kind=spec.kind, options=spec.options, pictures=self._pictures(job, selection), prompt=prompt.image, negative=prompt.negative,
-            scale=prompt.scale, geometry=job.span.geometry, clip=clip.analysis.arrays, person=selection.person, mode=_mode(job),
+            scale=prompt.scale, geometry=job.span.geometry, clip=clip.analysis.arrays, person=selection.person, mode=job.task,
             seed=self._seed(job, spec.kind, attempt),
         )  # fmt: skip
         return await self._memo.call(making.generate_image, request, rank=job.rank, pool=self._recipe.pool_of(name))
@@ -139,7 +135,7 @@ class Stages:
             report=painted.report,
             clip=clip.analysis,
             person=selection.person,
-            mode=_mode(job),
+            mode=job.task,
         )
         return await self._memo.call(judging.check_image, request, rank=job.rank, pool=self._agents_pool)
 
@@ -148,7 +144,7 @@ class Stages:
         name = self.generator_of(job)
         spec = self._recipe.generators[name]
         request = making.AnimateRequest(
-            kind=spec.kind, options=spec.options, mode=_mode(job), clip_video=clip.target, clip=clip.analysis.arrays, driven=clip.driven,
+            kind=spec.kind, options=spec.options, mode=job.task, clip_video=clip.target, clip=clip.analysis.arrays, driven=clip.driven,
             painted=tuple(p.picture for p in painted), prompt=" ".join(p.prompt.video for p in painted), geometry=job.span.geometry,
             seed=self._seed(job, spec.kind, attempt),
         )  # fmt: skip
@@ -184,10 +180,6 @@ class Stages:
         return (
             await self._memo.call(pairing.find_boxes, pairing.BoxRequest(arrays=clip.analysis.arrays), rank=job.rank, pool="cpu")
         ).frames
-
-
-def _mode(job: Job) -> Mode:
-    return job.task
 
 
 def _picked(job: Job, picture: str | None) -> Candidate | None:
