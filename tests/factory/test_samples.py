@@ -19,7 +19,8 @@ from manifests.errors import MotionpairError, Transient
 
 @pytest.fixture(scope="module")
 def cached() -> SampleSet:
-    """The whole set in the cache: drawn once, then only read."""
+    """The whole set and all weights in the cache: fetched and drawn once, then only read."""
+    builtin_weights()
     return fetch_samples()
 
 
