@@ -76,6 +76,12 @@ class VideoRequest:
     prompt: str
     geometry: Geometry
     seed: int
+    reference_people: People | None = None
+    """pose renderers: move the poses onto these people (one picture, T = 1; one for each driven person); None: leave them in place"""
+    views: tuple[tuple[Path, ...], ...] = ()
+    """further pictures of the same characters from other sides, at any size: one tuple for each driven person, or none at all"""
+    others: People | None = None
+    """people of the clip who are not driven, where known: replacement leaves them in, before or behind the characters"""
 
 
 class Report(Frozen):
@@ -85,6 +91,9 @@ class Report(Frozen):
     reasons: tuple[str, ...] = ()
     """codes, such as "turned_away" or "reference_cropped" """
     per_frame: tuple[float, ...] = ()
+    """confidence of each of the clip's frames; empty: not judged"""
+    stretches: tuple[tuple[int, int], ...] = ()
+    """parts of the clip that are worth keeping, as first frame and the one after the last; empty where frames are not judged or none is"""
 
 
 class Generator(ABC):
@@ -134,6 +143,8 @@ class VideoGenerator(Generator):
             raise BadInput(f"{name} makes {sorted(can.modes)}, not {request.mode}", "mode_unsupported")
         if request.mode != "pose" and len(request.painted) != request.clip_people.count:
             raise BadInput(f"{len(request.painted)} pictures for {request.clip_people.count} people", "people_mismatch")
+        if request.views and len(request.views) != request.clip_people.count:
+            raise BadInput(f"views of {len(request.views)} characters for {request.clip_people.count} people", "people_mismatch")
         if request.clip_people.count > can.people_max:
             raise BadInput(f"{name} drives {can.people_max} people at once, the clip has {request.clip_people.count}", "too_many_people")
 

@@ -23,6 +23,7 @@ BUILTIN: dict[str, str] = {
     "collage": "generators.images.collage:Collage",
     "puppet": "generators.videos.puppet.generator:Puppet",
     "skeleton": "generators.poses.skeleton:Skeleton",
+    "cylinders": "generators.poses.cylinders:Cylinders",
 }
 
 PUBLISHED: dict[str, Capabilities] = {

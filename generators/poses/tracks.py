@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,39 @@ BODY: tuple[str, ...] = ("nose", *(LANDMARKS[i] for i in (11, 12, 13, 14, 15, 16
 
 
 @dataclass(frozen=True)
+class Details:
+    """Hands and faces of the people of one video, where they can be read. Everything is zero where a hand or a face is not seen."""
+
+    hands_PT2x21x3: Floats
+    """left hand first; wrist, then four points each of thumb, index, middle, ring and little finger; x and y in pixels, z in pixels
+    relative to the wrist (negative is nearer)"""
+    hand_seen_PT2: Floats
+    """0 to 1, the model's belief that the hand is there; 0 where it is not seen"""
+    faces_PT468x3: Floats
+    """MediaPipe's face mesh; x and y in pixels, z in pixels relative to the head's centre (negative is nearer)"""
+    face_seen_PT: Floats
+    """0 to 1; 0 where it is not seen, from behind for one"""
+
+    def __post_init__(self) -> None:
+        p, t = self.face_seen_PT.shape
+        for name, shape in (("hands_PT2x21x3", (p, t, 2, 21, 3)), ("hand_seen_PT2", (p, t, 2)), ("faces_PT468x3", (p, t, 468, 3))):
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} has shape {getattr(self, name).shape}, expected {shape}")
+
+    @staticmethod
+    def unseen(people: int, frames: int) -> Details:
+        """Nothing seen of anybody."""
+        return Details(
+            np.zeros((people, frames, 2, 21, 3), np.float32), np.zeros((people, frames, 2), np.float32),
+            np.zeros((people, frames, 468, 3), np.float32), np.zeros((people, frames), np.float32),
+        )  # fmt: skip
+
+    def picked(self, index: Any) -> Details:
+        """The same indexing of people and frames in all arrays."""
+        return Details(self.hands_PT2x21x3[index], self.hand_seen_PT2[index], self.faces_PT468x3[index], self.face_seen_PT[index])
+
+
+@dataclass(frozen=True)
 class People:
     """Everybody in one video (or, with T = 1, one picture), ordered by first appearance, then left to right."""
 
@@ -42,6 +75,8 @@ class People:
     masks_PTHW: Bytes
     """soft silhouette, 0 to 255; zero where absent"""
     fps: float
+    details: Details | None = None
+    """hands and faces; None where nobody looked for them"""
 
     def __post_init__(self) -> None:
         p, t = self.present_PT.shape
@@ -50,6 +85,8 @@ class People:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}, expected {shape}")
         if self.masks_PTHW.shape[:2] != (p, t) or self.masks_PTHW.ndim != 4:
             raise ValueError(f"masks_PTHW has shape {self.masks_PTHW.shape}, expected ({p}, {t}, H, W)")
+        if self.details is not None and self.details.face_seen_PT.shape != (p, t):
+            raise ValueError(f"details are of {self.details.face_seen_PT.shape} people and frames, expected ({p}, {t})")
 
     @property
     def count(self) -> int:
@@ -67,7 +104,7 @@ class People:
         """The same video with only these people, in this order."""
         return People(
             self.landmarks_PT33x3[tracks], self.world_PT33x3[tracks], self.visibility_PT33[tracks], self.present_PT[tracks],
-            self.masks_PTHW[tracks], self.fps,
+            self.masks_PTHW[tracks], self.fps, self.details and self.details.picked(tracks),
         )  # fmt: skip
 
     def window(self, start: int, stop: int) -> People:
@@ -75,11 +112,17 @@ class People:
         t = slice(start, stop)
         return People(
             self.landmarks_PT33x3[:, t], self.world_PT33x3[:, t], self.visibility_PT33[:, t], self.present_PT[:, t],
-            self.masks_PTHW[:, t], self.fps,
+            self.masks_PTHW[:, t], self.fps, self.details and self.details.picked((slice(None), t)),
         )  # fmt: skip
 
     def save(self, stream: BinaryIO) -> None:
         """Write as .npz; the same arrays always give the same bytes. Floats are rounded first (1/100 px, 1/10 mm)."""
+        details: dict[str, Any] = {} if self.details is None else {
+            "hands": np.round(self.details.hands_PT2x21x3, 2).astype(np.float32),
+            "hand_seen": np.round(self.details.hand_seen_PT2, 4).astype(np.float32),
+            "faces": np.round(self.details.faces_PT468x3, 2).astype(np.float32),
+            "face_seen": np.round(self.details.face_seen_PT, 4).astype(np.float32),
+        }  # fmt: skip
         np.savez_compressed(
             stream,
             landmarks=np.round(self.landmarks_PT33x3, 2).astype(np.float32),
@@ -88,10 +131,12 @@ class People:
             present=self.present_PT,
             masks=self.masks_PTHW,
             fps=np.float64(self.fps),
+            **details,
         )
 
     @staticmethod
     def load(stream: BinaryIO | bytes) -> People:
         """Read what `save` wrote. Raises ValueError on anything else; never unpickles."""
         with np.load(io.BytesIO(stream) if isinstance(stream, bytes) else stream, allow_pickle=False) as z:
-            return People(z["landmarks"], z["world"], z["visibility"], z["present"], z["masks"], float(z["fps"]))
+            details = Details(z["hands"], z["hand_seen"], z["faces"], z["face_seen"]) if "hands" in z else None
+            return People(z["landmarks"], z["world"], z["visibility"], z["present"], z["masks"], float(z["fps"]), details)

@@ -1,0 +1,1 @@
+"""What `builtin.py` is made of."""

@@ -1,0 +1,131 @@
+"""One combination from clip to output, as the factory does it, with the clock beside it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from builtin_parts.combos import FPS, SHORT_SIDE, Combo
+from generators.base import ImageRequest, Report, VideoRequest
+from generators.images.collage import Collage
+from generators.poses.details import DetailReader
+from generators.poses.people import PeopleTracker
+from generators.poses.summary import describe
+from generators.poses.tracks import Bytes, People
+from generators.videos.puppet.generator import Puppet
+from manifests import media
+from manifests.errors import BadInput
+from manifests.records import Geometry, Span
+
+PRESENCE_MIN = 0.6
+"""share of the frames in which somebody must be found to be driven"""
+
+
+@dataclass(frozen=True)
+class Made:
+    """An output and all that is needed to judge it."""
+
+    combo: Combo
+    target_THWC: Bytes
+    driven: People
+    """the driving people in the target"""
+    output_THWC: Bytes
+    """as decoded from the written file"""
+    alpha_THW: Bytes
+    """what the puppet drew, 0 to 255"""
+    people: People
+    """tracked anew in the output"""
+    report: Report
+    seconds: dict[str, float]
+
+    @property
+    def confident(self) -> npt.NDArray[np.bool_]:
+        """Frames (T,) that the puppet itself trusts."""
+        return np.asarray(self.report.per_frame) >= 0.5
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of tracking, reading hands and faces, animating and writing together; the painting is not in it."""
+        return len(self.target_THWC) / sum(self.seconds[k] for k in ("track", "details", "animate"))
+
+
+class Studio:
+    """The built-in generators, loaded once."""
+
+    def __init__(self) -> None:
+        self.tracker, self.details, self.collage, self.puppet = PeopleTracker(), DetailReader(threads=2), Collage(), Puppet()
+        for part in (self.tracker, self.details, self.collage, self.puppet):
+            part.setup()
+
+    def make(self, combo: Combo) -> Made:
+        """Raises BadInput when the clip or a picture can't be used: an answer too."""
+        target, geometry = read_target(combo)
+        with tempfile.TemporaryDirectory(prefix="motionpair-bench-") as folder:
+            clip, out = Path(folder) / "clip.mp4", Path(folder) / "out.mp4"
+            media.write_video(clip, target, FPS)
+            frames, _ = media.read_frames(clip)
+            seconds, began = {}, time.perf_counter()
+            people = self.tracker.track(frames, FPS)
+            seconds["track"] = time.perf_counter() - began
+            driven = people.only(largest(people, len(combo.characters)))
+            began = time.perf_counter()
+            driven = self.details.read(frames, driven)
+            seconds["details"] = time.perf_counter() - began
+            began = time.perf_counter()
+            painted = tuple(self._paint(combo, driven, i, geometry, Path(folder)) for i in range(driven.count))
+            seconds["paint"] = time.perf_counter() - began
+            request = VideoRequest(combo.mode, clip, driven, painted, "", geometry, 0)
+            began = time.perf_counter()
+            done = self.puppet.perform(request)
+            media.write_video(out, done.frames_NHWC, done.fps)
+            seconds["animate"] = time.perf_counter() - began
+            output = media.read_frames(out)[0][: geometry.frames]
+        return Made(combo, frames, driven, output, done.alpha_NHW[: geometry.frames], self.tracker.track(output, FPS), done.report, seconds)
+
+    def _paint(self, combo: Combo, driven: People, person: int, geometry: Geometry, folder: Path) -> Path:
+        pictures = {"character": combo.characters[person], **({"scene": combo.scene} if combo.scene else {})}
+        out = folder / f"painted-{person}.png"
+        self.collage.run(ImageRequest(pictures, "", "", 1.0, geometry, driven.only([person]), combo.mode, 0), out)
+        return out
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of a clip that is used: centred, as large as it may be."""
+
+    left: int
+    top: int
+    zoom: float
+    """output pixels per clip pixel"""
+    width: int
+    height: int
+
+
+def window_of(clip: Path) -> Window:
+    """At short side 512, the long side being the largest multiple of 32."""
+    seen = media.probe(clip)
+    zoom = SHORT_SIDE / min(seen.width, seen.height)
+    width, height = (round(side * zoom) // 32 * 32 for side in (seen.width, seen.height))
+    return Window(int((seen.width - width / zoom) / 2), int((seen.height - height / zoom) / 2), zoom, width, height)
+
+
+def read_target(combo: Combo) -> tuple[Bytes, Geometry]:
+    """The clip's frames_THWC at the benchmark's rate and size."""
+    w = window_of(combo.clip)
+    geometry = Geometry(frames=combo.frames, fps=FPS, height=w.height, width=w.width)
+    crop = (w.left, w.top, int(w.left + w.width / w.zoom), int(w.top + w.height / w.zoom))
+    span = Span(source="0" * 64, start_frame=round(combo.start_s * FPS), geometry=geometry, crop=crop)
+    return media.read_span(combo.clip, span), geometry
+
+
+def largest(people: People, count: int) -> list[int]:
+    """Tracks of the `count` tallest people who are there most of the time, in the tracker's order."""
+    there = [p for p in describe(people) if p.presence >= PRESENCE_MIN]
+    if len(there) < count:
+        raise BadInput(f"{len(there)} people are seen most of the time, {count} are to be driven", "people_mismatch")
+    return sorted(p.track for p in sorted(there, key=lambda p: -p.height)[:count])
