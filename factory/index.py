@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,6 +59,7 @@ async def index_clips(memo: Memo, recipe: Recipe, found: Sequence[FoundFile], ti
 async def index_gallery(memo: Memo, recipe: Recipe, found: dict[str, list[FoundFile]], index: Index) -> None:
     """Add the gallery's candidates to the index, each on its side of the split."""
     candidates: list[Candidate] = []
+    characters = {f.digest: f.character for f in found.get("character", ()) if f.character}
 
     async def one(role: str, file: FoundFile) -> None:
         request = clips.PictureRequest.model_validate({"picture": file.digest, "role": role})
@@ -77,8 +78,22 @@ async def index_gallery(memo: Memo, recipe: Recipe, found: dict[str, list[FoundF
         )  # fmt: skip
 
     await _all(one(role, f) for role, files in sorted(found.items()) for f in files)
-    index.gallery = split_gallery(candidates, recipe.seed, recipe.split)
+    index.gallery = split_gallery(_with_views(candidates, characters), recipe.seed, recipe.split)
     index.bad.sort(key=lambda b: str(b.path))
+
+
+def _with_views(candidates: Sequence[Candidate], characters: Mapping[str, str]) -> list[Candidate]:
+    """Each character picture with the other usable pictures of the same character. `characters`: picture → what its views share."""
+    same: dict[str, list[str]] = {}
+    for c in candidates:
+        if c.role == "character" and c.picture in characters:
+            same.setdefault(characters[c.picture], []).append(c.picture)
+
+    def others(c: Candidate) -> tuple[str, ...]:
+        views = same.get(characters.get(c.picture, ""), []) if c.role == "character" else []
+        return tuple(sorted(v for v in views if v != c.picture))
+
+    return [c.model_copy(update={"views": others(c)}) for c in candidates]
 
 
 async def _all(work: object) -> None:

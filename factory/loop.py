@@ -62,7 +62,7 @@ async def paint(job: Job, clip: Clip, casting: Casting, stages: Stages) -> tuple
             check = await stages.check_image(job, clip, selection, picture)
             verdict = check.verdict
             if verdict.accepted:
-                out.append(PaintedCharacter(picture.picture, selection, prompt, check.appearance, attempt + 1))
+                out.append(PaintedCharacter(picture.picture, picture.scene, selection, prompt, check.appearance, attempt + 1))
                 break
             if verdict.decision == "reject":
                 return (), verdict
@@ -119,7 +119,7 @@ async def assemble(job: Job, clip: Clip, done: Performance, stages: Stages) -> P
         generator=stages.generator_of(job), geometry=job.span.geometry, driving=done.driving, target=clip.target,
         driving_mask=masks.driving_mask, references=(masks.reference,), reference_masks=(masks.reference_mask,),
         reference_in_target=clip.reference.in_target, slots=masks.slots, caption=caption, prompt=done.prompt,
-        scores=done.verdict.scores, boxes=boxes, licence=job.licence,
+        scores=done.verdict.scores, boxes=boxes, text_boxes="measured", licence=job.licence,
         lineage=Lineage(
             source=job.span.source, start_frame=job.span.start_frame, crop=job.span.crop,
             characters=tuple(p.selection.character for p in done.painted), painted=tuple(p.picture.digest for p in done.painted),

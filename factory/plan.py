@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from agents.selector import FRAMING_RANK, yaw_gap_deg
-from factory.work.clips import SpanInfo
+from factory.work.spans import SpanInfo
 from manifests.recipe import Recipe, Slice, SplitSpec
 from manifests.records import Candidate, Digest, Frozen, Span, Split, Task, digest_of
 

@@ -33,6 +33,12 @@ class FoundFile:
     licence: str = "unknown"
     spans_per_clip: int = 100
 
+    @property
+    def character(self) -> str:
+        """What a picture shares with the other views of the same character: `NAME@VIEW.png` lie in one folder. Empty without a view."""
+        name, at, _ = self.path.stem.rpartition("@")
+        return str(self.path.parent / name) if at and name else ""
+
 
 @dataclass(frozen=True)
 class BadFile:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from agents.selector import Casting, SelectRequest
 from factory.memo import Memo
 from factory.plan import Job
-from factory.work import clips, judging, making, pairing
+from factory.work import clips, judging, making, pairing, spans
 from generators import registry
 from manifests.errors import Rejected
 from manifests.recipe import JobBudget, Recipe
-from manifests.records import Analysis, Artifact, Candidate, FrameBoxes, Prompt, Selection, Verdict
+from manifests.records import Analysis, Artifact, Candidate, Digest, FrameBoxes, Prompt, Selection, Verdict
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class PaintedCharacter:
     """A painted picture that passed."""
 
     picture: Artifact
+    scene: Artifact | None
+    """without the character, where the painter knows it"""
     selection: Selection
     prompt: Prompt
     appearance: tuple[float, ...]
@@ -60,7 +62,7 @@ class Stages:
         """Cut the span out, find everybody in it, find the reference. Raises Rejected when it is not what the index promised."""
         cut = await self._memo.call(clips.cut, clips.CutRequest(span=job.span), rank=job.rank, pool="cpu")
         analysis = await self.analyze(job, cut.target)
-        present = [p.track for p in analysis.people if p.presence >= clips.PRESENCE_MIN]
+        present = [p.track for p in analysis.people if p.presence >= spans.PRESENCE_MIN]
         if not job.people[0] <= len(present) <= job.people[1]:
             want = f"{job.people[0]:g} to {job.people[1]:g}"
             raise Rejected(f"{len(present)} people are seen throughout the span, the slice wants {want}", "people_count")
@@ -145,10 +147,19 @@ class Stages:
         spec = self._recipe.generators[name]
         request = making.AnimateRequest(
             kind=spec.kind, options=spec.options, mode=job.task, clip_video=clip.target, clip=clip.analysis.arrays, driven=clip.driven,
-            painted=tuple(p.picture for p in painted), prompt=" ".join(p.prompt.video for p in painted), geometry=job.span.geometry,
-            seed=self._seed(job, spec.kind, attempt),
+            painted=tuple(p.picture for p in painted), views=self._views(job, spec.kind, painted),
+            scene=painted[0].scene if job.task == "animation" and painted else None,
+            prompt=" ".join(p.prompt.video for p in painted), geometry=job.span.geometry, seed=self._seed(job, spec.kind, attempt),
         )  # fmt: skip
         return await self._memo.call(making.generate_video, request, rank=job.rank, pool=self._recipe.pool_of(name))
+
+    def _views(self, job: Job, kind: str, painted: tuple[PaintedCharacter, ...]) -> tuple[tuple[Digest, ...], ...]:
+        """Further pictures of the painted characters, for generators that use them; none of a character in other clothes."""
+        if not registry.class_of(kind).capabilities.views:
+            return ()
+        known = {c.picture: c.views for c in job.shortlist if c.role == "character"}
+        found = tuple(() if p.selection.clothing else known.get(p.selection.character, ()) for p in painted)
+        return found if any(found) else ()
 
     async def check_video(
         self, job: Job, clip: Clip, painted: tuple[PaintedCharacter, ...], video: making.Synthetic, driving: Analysis
@@ -176,9 +187,11 @@ class Stages:
         return (await self._memo.call(judging.caption, request, rank=job.rank, pool=self._agents_pool)).text
 
     async def boxes(self, job: Job, clip: Clip) -> tuple[FrameBoxes, ...]:
-        """Hands and faces of the target."""
+        """Hands, faces and text of the target."""
         return (
-            await self._memo.call(pairing.find_boxes, pairing.BoxRequest(arrays=clip.analysis.arrays), rank=job.rank, pool="cpu")
+            await self._memo.call(
+                pairing.find_boxes, pairing.BoxRequest(target=clip.target, arrays=clip.analysis.arrays), rank=job.rank, pool="cpu"
+            )
         ).frames
 
 

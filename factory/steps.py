@@ -62,6 +62,10 @@ STEPS: dict[str, Step[Any, Any]] = {}
 
 POSE_WEIGHTS = ("pose_detection", "pose_landmark")
 """of steps that use the people tracker"""
+DETAIL_WEIGHTS = (*POSE_WEIGHTS, "hand_landmark_lite", "face_landmark")
+"""of steps that also read hands and faces"""
+TEXT_WEIGHTS = ("text_detection",)
+"""of steps that look for text"""
 
 
 def step(depth: int, weights: tuple[str, ...] = ()) -> Callable[[Callable[[Q, Workbench], A]], Step[Q, A]]:

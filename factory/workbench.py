@@ -16,6 +16,8 @@ from factory import steps
 from factory.steps import Step
 from generators import registry
 from generators.base import Generator
+from generators.poses.details import DetailReader
+from generators.poses.lettering import TextFinder
 from generators.poses.people import PeopleTracker
 from generators.poses.tracks import People
 from manifests.errors import BadAnswer, BadInput, OutOfMemory, OutOfSpace, Rejected, Transient
@@ -51,6 +53,8 @@ class Workbench:
         self.pool = pool
         self._files = files
         self._tracker: PeopleTracker | None = None
+        self._detail_reader: DetailReader | None = None
+        self._text_finder: TextFinder | None = None
         self._generators: dict[str, Generator] = {}
         self._kept: list[Artifact] = []
         self._opened: set[str] = set()
@@ -125,6 +129,20 @@ class Workbench:
             self._tracker = PeopleTracker()
             self._tracker.setup()
         return self._tracker
+
+    @property
+    def detail_reader(self) -> DetailReader:
+        if self._detail_reader is None:
+            self._detail_reader = DetailReader()
+            self._detail_reader.setup()
+        return self._detail_reader
+
+    @property
+    def text_finder(self) -> TextFinder:
+        if self._text_finder is None:
+            self._text_finder = TextFinder()
+            self._text_finder.setup()
+        return self._text_finder
 
     def generator(self, kind: str, options: dict[str, Any]) -> Generator:
         """The generator, set up once per kind and options."""

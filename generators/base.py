@@ -34,6 +34,8 @@ class Capabilities(Frozen):
     """the rate it writes, whatever came in; None: the request's"""
     size_multiple: int = 1
     gpus: float = 0.0
+    views: bool = False
+    """video generators: makes use of `VideoRequest.views`"""
     deterministic: bool = False
     """same request, same bytes, within one image and CPU type"""
     roles: frozenset[str] = frozenset()
@@ -80,8 +82,15 @@ class VideoRequest:
     """pose renderers: move the poses onto these people (one picture, T = 1; one for each driven person); None: leave them in place"""
     views: tuple[tuple[Path, ...], ...] = ()
     """further pictures of the same characters from other sides, at any size: one tuple for each driven person, or none at all"""
+    scene: Path | None = None
+    """animation: the painted picture's scene without the character, where the image generator knows it"""
     others: People | None = None
     """people of the clip who are not driven, where known: replacement leaves them in, before or behind the characters"""
+
+
+def scene_beside(picture: Path) -> Path:
+    """Where an image generator leaves the empty scene of a picture."""
+    return picture.with_name(f"{picture.stem}.scene.png")
 
 
 class Report(Frozen):
@@ -122,7 +131,7 @@ class ImageGenerator(Generator):
 
     @abstractmethod
     def run(self, request: ImageRequest, out: Path) -> Report:
-        """Write a PNG of the geometry's size to `out`."""
+        """Write a PNG of the geometry's size to `out`, and, when it is known, the scene without the character to `scene_beside(out)`."""
 
     def verify(self, request: ImageRequest, out: Path) -> None:
         """Raise BadAnswer unless `out` is a picture of the right size."""

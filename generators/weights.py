@@ -53,6 +53,9 @@ WEIGHTS: dict[str, Weight] = {
     "hand_landmark": _mediapipe(
         "hand_landmark/hand_landmark_full.tflite", "11c272b891e1a99ab034208e23937a8008388cf11ed2a9d776ed3d01d0ba00e3", 5478917
     ),
+    "hand_landmark_lite": _mediapipe(
+        "hand_landmark/hand_landmark_lite.tflite", "048edd3645c9bf7397d19a9f6e3a42957d6e414c9bea6598030a2e9b624156e6", 2071597
+    ),
     "palm_detection": _mediapipe(
         "palm_detection/palm_detection_full.tflite", "1b14e9422c6ad006cde6581a46c8b90dd573c07ab7f3934b5589e7cea3f89a54", 2339846
     ),
@@ -64,6 +67,13 @@ WEIGHTS: dict[str, Weight] = {
     ),
     "selfie_mask": _mediapipe(
         "selfie_segmentation/selfie_segmentation.tflite", "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c", 249505
+    ),
+    "text_detection": Weight(
+        uri="wheel:rapidocr-onnxruntime==1.4.4!rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
+        sha256="d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9",
+        size=4745517,
+        licence="Apache-2.0",
+        origin="PP-OCRv4 detection, PaddlePaddle; converted by RapidAI",
     ),
 }
 """The built-in weights by the short names that steps and generators declare."""

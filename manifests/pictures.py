@@ -36,9 +36,9 @@ def read_image(path: Path) -> Image:
     side under 16 px).
     """
     image = read_image_rgba(path)
-    alpha = image[..., 3:].astype(np.uint16)
-    if alpha.min() == 255:
+    if image[..., 3].min() == 255:
         return np.ascontiguousarray(image[..., :3])
+    alpha = image[..., 3:].astype(np.uint16)
     return ((image[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
@@ -129,7 +129,7 @@ def _rgba(decoded: npt.NDArray[np.generic]) -> Image:
         image = (image.astype(np.uint32) + 128) // 257
     elif image.dtype != np.uint8:
         raise BadInput(f"pictures with {image.dtype} samples are not read; {_KINDS}", "not_an_image")
-    image = image.astype(np.uint8)
+    image = image.astype(np.uint8, copy=False)
     if image.shape[2] <= 2:
         colour, alpha = np.repeat(image[..., :1], 3, 2), image[..., 1:]
     else:

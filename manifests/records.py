@@ -148,6 +148,8 @@ class Candidate(Frozen):
     appearance: tuple[float, ...] = ()
     size: tuple[int, int] = (0, 0)
     """width, height"""
+    views: tuple[Digest, ...] = ()
+    """further pictures of the same character, from other sides"""
 
 
 class Selection(Frozen):
@@ -214,6 +216,8 @@ class FrameBoxes(Frozen):
 
     hands: tuple[Box, ...] = ()
     faces: tuple[Box, ...] = ()
+    text: tuple[Box, ...] = ()
+    """lines of text; empty also where nobody looked for any, see Pair.text_boxes"""
 
 
 class Pair(Frozen):
@@ -241,7 +245,8 @@ class Pair(Frozen):
     scores: dict[str, float] = Field(default_factory=dict)
     boxes: tuple[FrameBoxes, ...] = ()
     """one entry a frame of the target"""
-    text_boxes: Literal["not_measured"] = "not_measured"
+    text_boxes: Literal["measured", "not_measured"] = "not_measured"
+    """whether text was looked for"""
     lineage: Lineage
     licence: str = "unknown"
 

@@ -29,9 +29,10 @@ TREE: tuple[tuple[str, str], ...] = (
     ("left_hip", "left_knee"), ("left_knee", "left_ankle"), ("right_hip", "right_knee"), ("right_knee", "right_ankle"),
 )  # fmt: skip
 """Bones from the pelvis outwards: start, end. Every start but the pelvis is the end of an earlier bone."""
+TORSO: tuple[str, ...] = ("left_shoulder", "right_shoulder", "left_hip", "right_hip")
 SCORED: tuple[str, ...] = tuple(end for _, end in TREE if end not in (NECK, "left_hip", "right_hip"))
-"""The joints that PCK counts. The hips hang next to the pelvis, where prediction and output are laid over each other, so they would be
-right for nothing."""
+"""The joints that PCK counts. The hips hang next to where prediction and output are laid over each other, so they would be right for
+nothing."""
 _MIDDLES = {PELVIS: ("left_hip", "right_hip"), NECK: ("left_shoulder", "right_shoulder")}
 
 
@@ -67,21 +68,23 @@ def body_of(people: People, person: int = 0) -> Body:
 def expected(driver: Body, output: Body) -> Body:
     """Where the output's joints should be: the driver's directions and foreshortening on the output's own proportions.
 
-    Rooted at the output's pelvis; each bone of the driver is scaled by the ratio of the two bodies' bone lengths. A bone's length is the
-    90th percentile over the frames of its length in the picture per metre of body, so that a walk towards the camera is no growth.
+    Placed so that the middles of the two torsos' corners coincide in every frame; each bone of the driver is scaled by the ratio of the
+    two bodies' bone lengths. A bone's length is the 90th percentile over the frames of its length in the picture per metre of body, so
+    that a walk towards the camera is no growth.
     Both must have the same number of frames; raises ValueError otherwise.
     """
     frames = len(output.scale_T)
     if len(driver.scale_T) != frames:
         raise ValueError(f"{len(driver.scale_T)} frames against {frames}")
-    xy, seen = {PELVIS: output.xy[PELVIS]}, {PELVIS: driver.seen[PELVIS]}
+    xy, seen = {PELVIS: np.zeros((frames, 2))}, {PELVIS: driver.seen[PELVIS]}
     zoom_T = output.scale_T / driver.scale_T
     for start, end in TREE:
         bone = driver.xy[end] - driver.xy[start]
         ratio = _length(output, start, end) / _length(driver, start, end)
         xy[end] = xy[start] + bone * (ratio * zoom_T)[:, None]
         seen[end] = driver.seen[end] & seen[start]
-    return Body(xy, seen, output.scale_T)
+    place = np.mean([output.xy[corner] - xy[corner] for corner in TORSO], axis=0)
+    return Body({name: points + place for name, points in xy.items()}, seen, output.scale_T)
 
 
 def _length(body: Body, start: str, end: str) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from builtin_parts.combos import FPS, SHORT_SIDE, Combo
-from generators.base import ImageRequest, Report, VideoRequest
+from generators.base import ImageRequest, Report, VideoRequest, scene_beside
 from generators.images.collage import Collage
 from generators.poses.details import DetailReader
 from generators.poses.people import PeopleTracker
@@ -72,20 +72,26 @@ class Studio:
             seconds, began = {}, time.perf_counter()
             people = self.tracker.track(frames, FPS)
             seconds["track"] = time.perf_counter() - began
-            driven = people.only(largest(people, len(combo.characters)))
+            chosen = largest(people, len(combo.characters))
+            driven = people.only(chosen)
             began = time.perf_counter()
             driven = self.details.read(frames, driven)
             seconds["details"] = time.perf_counter() - began
             began = time.perf_counter()
             painted = tuple(self._paint(combo, driven, i, geometry, Path(folder)) for i in range(driven.count))
             seconds["paint"] = time.perf_counter() - began
-            request = VideoRequest(combo.mode, clip, driven, painted, "", geometry, 0)
+            empty = scene_beside(painted[0])
+            others = [p for p in range(people.count) if p not in chosen]
+            request = VideoRequest(
+                combo.mode, clip, driven, painted, "", geometry, 0, scene=empty if empty.exists() else None,
+                others=people.only(others) if others else None,
+            )  # fmt: skip
             began = time.perf_counter()
-            done = self.puppet.perform(request)
-            media.write_video(out, done.frames_NHWC, done.fps)
+            report = self.puppet.run(request, out)
             seconds["animate"] = time.perf_counter() - began
+            drawn = self.puppet.perform(request).alpha_NHW  # once more, outside the clock: `run` keeps no coverage
             output = media.read_frames(out)[0][: geometry.frames]
-        return Made(combo, frames, driven, output, done.alpha_NHW[: geometry.frames], self.tracker.track(output, FPS), done.report, seconds)
+        return Made(combo, frames, driven, output, drawn[: geometry.frames], self.tracker.track(output, FPS), report, seconds)
 
     def _paint(self, combo: Combo, driven: People, person: int, geometry: Geometry, folder: Path) -> Path:
         pictures = {"character": combo.characters[person], **({"scene": combo.scene} if combo.scene else {})}

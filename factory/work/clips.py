@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from agents.measures import appearance
 from agents.measures.silhouette import joints_on_mask, mask_joints
-from factory.steps import POSE_WEIGHTS, step
+from factory.steps import DETAIL_WEIGHTS, POSE_WEIGHTS, step
+from factory.work.spans import Findings, SpanInfo, find_shots, spans_of_shot
 from factory.workbench import Workbench
 from generators.poses.summary import describe
 from generators.poses.tracks import People
 from manifests import media
 from manifests.errors import BadInput
 from manifests.recipe import GeometrySpec
-from manifests.records import Analysis, Artifact, Digest, Frozen, Geometry, Person, Span, rounded
+from manifests.records import Analysis, Artifact, Digest, Frozen, Person, Span, rounded
 
 Frames = npt.NDArray[np.uint8]
 
@@ -25,10 +25,6 @@ INDEX_SHORT_SIDE = 288
 """pixels; clips are indexed at this size"""
 CHUNK_S = 20.0
 """clips are indexed in stretches of this length; no span crosses two"""
-CUT_THRESHOLD = 0.35
-"""share of the colour histogram that changes hands between two frames, median of four tiles, from which there is a cut"""
-PRESENCE_MIN = 0.8
-"""share of a span's frames in which somebody must be found to count"""
 REFERENCE_TRIES = 12
 REFERENCE_JOINTS_MIN = 0.8
 """share of a person's visible joints that must lie on the mask that the pair will show"""
@@ -40,21 +36,6 @@ class IndexRequest(Frozen):
     source: Digest
     geometry: GeometrySpec
     spans_per_clip: int
-
-
-class SpanInfo(Frozen):
-    """One span of the index, with what the slices' conditions look at."""
-
-    span: Span
-    shot: tuple[int, int]
-    """first frame and the one after the last, on the geometry's time grid"""
-    people: int
-    motion: float
-    """of the main person, body heights per second"""
-    framing: Literal["close", "half", "full"]
-    yaw_deg: float
-    """median of the main person, away from the camera, 0 to 180"""
-    visible_joints: int
 
 
 class ClipIndex(Frozen):
@@ -79,82 +60,23 @@ def index_clip(request: IndexRequest, bench: Workbench) -> ClipIndex:
     shots: list[tuple[int, int]] = []
     chunk = round(CHUNK_S * grid)
     total = max(1, media.frames_within(probe.duration_s, grid))
-    anybody, longest = False, 0
+    findings = Findings()
     for first in range(0, total, chunk):
         frames = media.read_clip(path, grid, short_side=INDEX_SHORT_SIDE, start_s=first / grid, count=min(chunk, total - first))
         for start, stop in find_shots(frames):
             shots.append((first + start, first + stop))
-            longest = max(longest, stop - start)
+            findings.longest_shot = max(findings.longest_shot, stop - start)
             if stop - start < request.geometry.frames:
                 continue
             people = bench.tracker.track(frames[start:stop], grid)
-            anybody |= people.count > 0
-            scale = probe.height / frames.shape[1]
-            spans += spans_of_shot(request, people, shots[-1], (probe.width, probe.height), scale)
+            scale, size = probe.height / frames.shape[1], (probe.width, probe.height)
+            spans += spans_of_shot(request.source, request.geometry, people, shots[-1], size, scale, findings)
     if not spans:
-        raise _why_no_span(request.geometry, longest, anybody)
+        raise findings.why_no_span(request.geometry)
     return ClipIndex(
         source=request.source, width=probe.width, height=probe.height, fps=rounded(probe.fps), frames=probe.frames,
         shots=tuple(shots), spans=tuple(spans[: request.spans_per_clip]),
     )  # fmt: skip
-
-
-def _why_no_span(geometry: GeometrySpec, longest: int, anybody: bool) -> BadInput:
-    if longest < geometry.frames:
-        seen, needed = f"the longest shot has {longest} frames at {geometry.fps:g} fps", f"{(geometry.frames - 1) / geometry.fps:.2f} s"
-        return BadInput(f"too few frames: {seen}, a span needs {geometry.frames} ({needed})", "too_few_frames")
-    if not anybody:
-        return BadInput("nobody is seen in it", "no_person")
-    return BadInput(f"nobody is seen throughout {geometry.frames} frames", "no_person")
-
-
-def find_shots(frames_THWC: Frames) -> list[tuple[int, int]]:
-    """(first, after last) of every shot: a cut is a jump of the colour histogram's mass between two frames, total variation 0 to 1."""
-    if not len(frames_THWC):
-        return []
-    edges, last = [0], None
-    for i, frame in enumerate(frames_THWC):
-        small = cv2.resize(frame, (96, 96), interpolation=cv2.INTER_AREA)
-        tiles = [cv2.calcHist([tile], [0, 1, 2], None, [6, 6, 6], [0, 256] * 3).ravel() / tile[..., 0].size
-                 for tile in (small[:48, :48], small[:48, 48:], small[48:, :48], small[48:, 48:])]  # fmt: skip
-        now = np.stack(tiles)
-        if last is not None and np.median(np.abs(now - last).sum(1) / 2) > CUT_THRESHOLD:
-            edges.append(i)
-        last = now
-    return list(zip(edges, [*edges[1:], len(frames_THWC)], strict=True))
-
-
-def spans_of_shot(request: IndexRequest, people: People, shot: tuple[int, int], size: tuple[int, int], scale: float) -> list[SpanInfo]:
-    """The non-overlapping spans of a shot in which somebody is seen throughout. `scale`: source pixels per indexed pixel."""
-    out = []
-    frames = request.geometry.frames
-    for start in range(0, people.frames - frames + 1, frames):
-        window = people.window(start, start + frames)
-        seen = [p for p in describe(window) if p.presence >= PRESENCE_MIN]
-        if not seen:
-            continue
-        main = max(seen, key=lambda p: p.height)
-        geometry, crop = crop_for(request.geometry, size, seen, scale)
-        out.append(
-            SpanInfo(
-                span=Span(source=request.source, start_frame=shot[0] + start, geometry=geometry, crop=crop), shot=shot,
-                people=len(seen), motion=main.motion, framing=main.framing, yaw_deg=abs(main.yaw_deg),
-                visible_joints=len(main.visible_joints),
-            )
-        )  # fmt: skip
-    return out
-
-
-def crop_for(spec: GeometrySpec, size: tuple[int, int], people: list[Person], scale: float) -> tuple[Geometry, tuple[int, int, int, int]]:
-    """The size whose aspect is nearest the clip's, and the largest window of that aspect, moved over the people. `size`: width, height."""
-    width, height = size
-    h, w = min(spec.sizes, key=lambda s: abs(np.log(s[1] / s[0] * height / width)))
-    zoom = min(width / w, height / h)
-    window_w, window_h = min(width, round(w * zoom)), min(height, round(h * zoom))
-    x = np.mean([(p.box[0] + p.box[2]) / 2 for p in people]) * scale - window_w / 2
-    y = np.mean([(p.box[1] + p.box[3]) / 2 for p in people]) * scale - window_h / 2
-    x0, y0 = round(min(max(0.0, float(x)), width - window_w)), round(min(max(0.0, float(y)), height - window_h))
-    return Geometry(frames=spec.frames, fps=spec.fps, height=h, width=w), (x0, y0, x0 + window_w, y0 + window_h)
 
 
 class PictureRequest(Frozen):
@@ -211,11 +133,11 @@ class AnalyzeRequest(Frozen):
     video: Artifact
 
 
-@step(depth=2, weights=POSE_WEIGHTS)
+@step(depth=2, weights=DETAIL_WEIGHTS)
 def analyze(request: AnalyzeRequest, bench: Workbench) -> Analysis:
-    """Everybody in a video: poses, silhouettes, looks."""
+    """Everybody in a video: poses, silhouettes, hands, faces, looks."""
     frames, fps = media.read_frames(bench.file(request.video))
-    return analysis_of(frames, bench.tracker.track(frames, fps), bench)
+    return analysis_of(frames, bench.detail_reader.read(frames, bench.tracker.track(frames, fps)), bench)
 
 
 def analysis_of(frames_THWC: Frames, people: People, bench: Workbench) -> Analysis:

@@ -6,7 +6,7 @@ from pydantic import JsonValue
 
 from factory.steps import step
 from factory.workbench import Workbench
-from generators.base import ImageGenerator, ImageRequest, Mode, Report, VideoGenerator, VideoRequest
+from generators.base import ImageGenerator, ImageRequest, Mode, Report, VideoGenerator, VideoRequest, scene_beside
 from manifests import media
 from manifests.errors import BadInput
 from manifests.records import Artifact, Digest, Frozen, Geometry
@@ -33,6 +33,8 @@ class PaintRequest(Frozen):
 
 class Painted(Frozen):
     picture: Artifact
+    scene: Artifact | None
+    """the same without the character, where the generator knows it"""
     report: Report
 
 
@@ -51,7 +53,9 @@ def generate_image(request: PaintRequest, bench: Workbench) -> Painted:
     out = bench.folder / "painted.png"
     report = generator.run(asked, out)
     generator.verify(asked, out)
-    return Painted(picture=bench.keep(out, ".png"), report=report)
+    behind = scene_beside(out)
+    scene = bench.keep(behind, ".png") if behind.exists() else None
+    return Painted(picture=bench.keep(out, ".png"), scene=scene, report=report)
 
 
 class AnimateRequest(Frozen):
@@ -65,6 +69,10 @@ class AnimateRequest(Frozen):
     """People arrays of the clip"""
     driven: tuple[int, ...]
     painted: tuple[Artifact, ...]
+    views: tuple[tuple[Digest, ...], ...] = ()
+    """further gallery pictures of each painted character"""
+    scene: Artifact | None = None
+    """of the first painted picture, without the character"""
     prompt: str
     geometry: Geometry
     seed: int
@@ -84,9 +92,13 @@ def generate_video(request: AnimateRequest, bench: Workbench) -> Synthetic:
     generator = bench.generator(request.kind, dict(request.options))
     if not isinstance(generator, VideoGenerator):
         raise BadInput(f"{request.kind} makes no videos", "mode_unsupported")
+    everybody = bench.people(request.clip)
+    others = [i for i in range(everybody.count) if i not in request.driven]
     asked = VideoRequest(
-        mode=request.mode, clip=bench.file(request.clip_video), clip_people=bench.people(request.clip).only(list(request.driven)),
+        mode=request.mode, clip=bench.file(request.clip_video), clip_people=everybody.only(list(request.driven)),
         painted=tuple(bench.file(a) for a in request.painted), prompt=request.prompt, geometry=request.geometry, seed=request.seed,
+        views=tuple(tuple(bench.clip(d) for d in digests) for digests in request.views),
+        scene=bench.file(request.scene) if request.scene else None, others=everybody.only(others) if others else None,
     )  # fmt: skip
     generator.validate(asked)
     raw = bench.folder / "raw.mp4"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from factory.steps import step
+from factory.steps import TEXT_WEIGHTS, step
 from factory.workbench import Workbench
 from generators.masks import slots as slots_
 from generators.poses.skeleton import masks_from_rendering
@@ -56,6 +56,8 @@ def draw_masks(request: MaskRequest, bench: Workbench) -> Masks:
 
 
 class BoxRequest(Frozen):
+    target: Artifact
+    """video"""
     arrays: Artifact
     """People of the target"""
 
@@ -64,7 +66,8 @@ class Boxes(Frozen):
     frames: tuple[FrameBoxes, ...]
 
 
-@step(depth=8)
+@step(depth=8, weights=TEXT_WEIGHTS)
 def find_boxes(request: BoxRequest, bench: Workbench) -> Boxes:
-    """Boxes of hands and faces in every frame of the target, for losses; the only thing a pair takes from the target's poses."""
-    return Boxes(frames=boxes(bench.people(request.arrays)))
+    """Boxes of hands, faces and text in every frame of the target, for losses; the only thing a pair takes from the target's poses."""
+    frames, fps = media.read_frames(bench.file(request.target))
+    return Boxes(frames=boxes(bench.people(request.arrays), bench.text_finder.through(frames, fps)))

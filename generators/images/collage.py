@@ -5,7 +5,7 @@ It paints nothing new, so it ignores the prompt; what it can't do well it says i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,18 +13,23 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from generators.base import Capabilities, ImageGenerator, ImageRequest, Report
+from generators.base import Capabilities, ImageGenerator, ImageRequest, Report, scene_beside
 from generators.base import Options as BaseOptions
 from generators.images import composing, dressing
-from generators.images.matte import FEET, HIPS, SHOULDERS, CutOut, Floats, Standing, cut_out, standing
+from generators.images.matte import FEET, HIPS, SHOULDERS, WORK_PX, CutOut, Floats, Standing, at_most, cut_out, on_grey, standing
 from generators.poses.people import PeopleTracker
 from generators.poses.tracks import People
 from generators.videos.puppet.cutout import main_person
 from manifests import media
 from manifests.errors import BadInput
 from manifests.media import Image
-from manifests.records import rounded
+from manifests.records import Geometry, rounded
 
+TURNED_DEG = 60.0
+SHARP_SCALE = 2.0
+"""enlargement of the character from which the picture is soft"""
+FLUSH = 0.12
+"""of the picture's height, by which a character cut by its picture may be moved so that the new picture cuts it too"""
 MARGIN = 0.02
 """of the picture's height, kept free around a character that must be seen whole"""
 
@@ -32,8 +37,8 @@ MARGIN = 0.02
 class CollageOptions(BaseOptions):
     """Options of the recipe entry `kind: collage`."""
 
-    colour_match: float = Field(default=0.25, ge=0, le=1)
-    """share of the way that the character's lightness moves towards the scene's"""
+    colour_match: float = Field(default=0.35, ge=0, le=1)
+    """share of the way that the character's light moves towards the scene's"""
     shadow: float = Field(default=0.5, ge=0, le=1)
     """darkness of the contact shadow"""
 
@@ -78,32 +83,45 @@ class Collage(ImageGenerator):
             raise BadInput(f"scale is {request.scale:g}, allowed is 0.05 to 20", "bad_scale")
 
     def run(self, request: ImageRequest, out: Path) -> Report:
-        """Write a PNG of the geometry's size. Raises BadInput: what `validate` and `matte.cut_out` raise."""
+        """Write a PNG of the geometry's size; in animation its empty scene too.
+
+        Raises BadInput: what `validate`, `matte.cut_out` and `placed` raise.
+        """
         self.validate(request)
         cut = cut_out(media.read_image_rgba(request.pictures["character"]), self._tracker)
-        reasons, confidence = list(cut.reasons), cut.confidence
+        reasons, confidence, done = list(cut.reasons), cut.confidence, False
         if "clothing" in request.pictures:
             cut, done = self._dress(cut, request.pictures["clothing"])
-            reasons += [] if done else ["clothing_unused"]
         place = placed(cut, request)
+        scene_beside(out).unlink(missing_ok=True)
         if request.mode == "replacement":
-            picture = _laid(cut, composing.neutral(cut, request.geometry.height, request.geometry.width), place)
+            picture = _over(_laid(cut, request.geometry, place), composing.neutral(cut, request.geometry.height, request.geometry.width))
         else:
-            picture, invented = self._in_scene(cut, request, place)
+            picture, empty, invented = self._in_scene(cut, request, place)
+            media.write_png(scene_beside(out), empty)
             if invented is not None:
                 reasons.append("no_scene")
                 confidence *= 1 - 0.4 * invented
+        if request.mode == "replacement" and cut.cut_sides - _open_sides(
+            request.clip_people.masks_PTHW[0, _driver(request.clip_people)[1]]
+        ):
+            confidence *= 0.5  # the clip moves limbs that the picture can't show
+        if place.scale > SHARP_SCALE:
+            reasons.append("too_small_in_picture")
+            confidence *= SHARP_SCALE / place.scale
         turned = abs((cut.person.yaw_deg - _driver(request.clip_people)[0].yaw_deg + 180) % 360 - 180)
-        if turned > 60:
-            reasons.append("view_differs")
+        if turned > TURNED_DEG:
+            reasons.append("turned_away")
             confidence *= 0.7
+        if "clothing" in request.pictures:
+            reasons.append("clothing_colour_only" if done else "clothing_unused")
         media.write_png(out, picture)
         return Report(confidence=rounded(min(1.0, max(0.0, confidence))), reasons=tuple(reasons))
 
     def _dress(self, cut: CutOut, path: Path) -> tuple[CutOut, bool]:
         """The cut-out in the colours of a clothing picture: its wearer's torso, or all of it when nobody wears it."""
-        rgba = media.read_image_rgba(path)
-        image = media.read_image(path)
+        rgba = at_most(media.read_image_rgba(path), WORK_PX)
+        image = on_grey(rgba)
         people = self._tracker.still(image)
         where = rgba[..., 3] > 127
         if people.count:
@@ -113,27 +131,35 @@ class Collage(ImageGenerator):
         if not where.any():
             return cut, False
         dressed, done = dressing.dressed(cut, dressing.cloth_of(image, where))
-        return CutOut(dressed, cut.alpha_HW, cut.person, cut.background_HWC, cut.reasons, cut.confidence), done
+        return replace(cut, image_HWC=dressed), done
 
-    def _in_scene(self, cut: CutOut, request: ImageRequest, place: _Place) -> tuple[Image, float | None]:
-        """The picture, and the share of an own background that was invented (None: a scene was given)."""
+    def _in_scene(self, cut: CutOut, request: ImageRequest, place: _Place) -> tuple[Image, Image, float | None]:
+        """The picture, the scene without the character, and the share of an own background that was invented (None: a scene was given)."""
         options = self.options
         assert isinstance(options, CollageOptions)
         g = request.geometry
         feet = place.map(cut.person.landmarks_33x2)
         shows_feet = cut.person.inside(FEET, cut.alpha_HW.shape[:2]) and float(feet[list(FEET), 1].max()) < g.height
         ground = float(feet[list(FEET), 1].max()) if shows_feet else None
-        if "scene" in request.pictures or cut.background_HWC is None:
-            scene = composing.neutral(cut, g.height, g.width)
-            if "scene" in request.pictures:
-                scene = composing.scene_window(media.read_image(request.pictures["scene"]), g.height, g.width, ground, request.seed)
-            image = composing.matched(cut.image_HWC, cut.alpha_HW, scene, options.colour_match)
-            cut = CutOut(image, cut.alpha_HW, cut.person, None, cut.reasons, cut.confidence)
-            if ground is not None:
-                scene = composing.shaded(scene, feet, cut.person.metre_px * place.scale, options.shadow)
-            return _laid(cut, scene, place), None if "scene" in request.pictures else 1.0
-        scene, invented = composing.extended(cut.background_HWC, place.scale, place.left, place.top, g.height, g.width)
-        return _laid(cut, scene, place), invented
+        given = "scene" in request.pictures
+        if not given and cut.background_HWC is not None:
+            scene, invented = composing.extended(cut.background_HWC, place.scale, place.left, place.top, g.height, g.width)
+            return _over(_laid(cut, g, place), scene), scene, invented
+        scene = composing.neutral(cut, g.height, g.width)
+        if given:
+            scene = composing.scene_window(media.read_image(request.pictures["scene"]), g.height, g.width, ground, request.seed)
+        layer = _laid(cut, g, place)
+        here = composing.light_of(scene, _around(layer[..., 3]))
+        behind = cut.background_HWC
+        if behind is not None:
+            there = composing.light_of(behind, _around(cut.alpha_HW))
+            cut = replace(cut, image_HWC=composing.matched(cut.image_HWC, cut.alpha_HW, there, here, options.colour_match))
+            layer = _laid(cut, g, place)
+        empty = scene
+        if ground is not None:
+            side = composing.light_of(scene).side
+            scene = composing.shaded(scene, layer[..., 3], feet, cut.person.metre_px * place.scale, options.shadow, side)
+        return _over(layer, scene), empty, None if given else 1.0
 
 
 def _driver(people: People) -> tuple[Standing, int]:
@@ -145,7 +171,8 @@ def _driver(people: People) -> tuple[Standing, int]:
 def placed(cut: CutOut, request: ImageRequest) -> _Place:
     """Size by pixels a metre, feet (else hips, else shoulders) where the clip's person has them; whole in the picture if that one is.
 
-    The clip's People may have another size than the geometry; they are scaled to it.
+    The clip's People may have another size than the geometry; they are scaled to it. Raises BadInput("cropped_inside_frame") when a cut
+    edge of the character would be seen.
     """
     g, people = request.geometry, request.clip_people
     driver, frame = _driver(people)
@@ -160,7 +187,8 @@ def placed(cut: CutOut, request: ImageRequest) -> _Place:
     if not open_sides & {"left", "right"}:
         scale = min(scale, (g.width - 2 * margin) / (x1 - x0))
     if request.mode == "replacement":
-        return _Place(scale, g.width / 2 - scale * (x0 + x1) / 2, g.height / 2 - scale * (y0 + y1) / 2)
+        middle = _Place(scale, g.width / 2 - scale * (x0 + x1) / 2, g.height / 2 - scale * (y0 + y1) / 2)
+        return _flush(middle, cut, g, g.height)
     theirs = Standing(driver.landmarks_33x2 * zoom, driver.visibility_33, driver.metre_px, driver.yaw_deg)
     ours = cut.person
     size, own_size = (g.height, g.width), (cut.alpha_HW.shape[0], cut.alpha_HW.shape[1])
@@ -169,9 +197,31 @@ def placed(cut: CutOut, request: ImageRequest) -> _Place:
     if theirs.inside(FEET, size) and ours.inside(FEET, own_size):
         y, own_y = theirs.ground_y, ours.ground_y
     left, top = x - scale * own_x, y - scale * own_y
-    left += _nudge(left + scale * x0, left + scale * x1, g.width, margin, "left" in open_sides, "right" in open_sides)
-    top += _nudge(top + scale * y0, top + scale * y1, g.height, margin, "top" in open_sides, "bottom" in open_sides)
-    return _Place(scale, left, top)
+    free = open_sides | cut.cut_sides
+    left += _nudge(left + scale * x0, left + scale * x1, g.width, margin, "left" in free, "right" in free)
+    top += _nudge(top + scale * y0, top + scale * y1, g.height, margin, "top" in free, "bottom" in free)
+    return _flush(_Place(scale, left, top), cut, g, FLUSH * g.height)
+
+
+def _flush(place: _Place, cut: CutOut, g: Geometry, most_px: float) -> _Place:
+    """Moved so that where the character's picture cuts it off, the new picture does too.
+
+    Raises BadInput("cropped_inside_frame") when that takes more than `most_px`.
+    """
+    rows, columns = cut.alpha_HW.shape
+    gaps = {
+        "left": place.left, "top": place.top,
+        "right": g.width - place.left - place.scale * columns, "bottom": g.height - place.top - place.scale * rows,
+    }  # fmt: skip
+    moves = {side: max(0.0, gaps[side]) for side in cut.cut_sides}
+    opposite = min(moves.get("left", 0), moves.get("right", 0)) + min(moves.get("top", 0), moves.get("bottom", 0))
+    if opposite > 0 or max(moves.values(), default=0) > most_px:
+        raise BadInput(
+            f"the character is cut off at the {' and '.join(sorted(moves))} of its picture, the clip shows more of the body; "
+            "use a picture that shows it whole", "cropped_inside_frame",
+        )  # fmt: skip
+    left = place.left - moves.get("left", 0) + moves.get("right", 0)
+    return _Place(place.scale, left, place.top - moves.get("top", 0) + moves.get("bottom", 0))
 
 
 def _open_sides(mask_HW: Image) -> frozenset[str]:
@@ -195,17 +245,31 @@ def _box(alpha_HW: Floats) -> tuple[int, int, int, int]:
     return int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1
 
 
-def _laid(cut: CutOut, under_HWC: Image, place: _Place) -> Image:
-    """The cut-out over a background, resampled with premultiplied alpha."""
-    height, width = under_HWC.shape[:2]
+def _around(cover_HW: Floats) -> Floats:
+    """Weights of what surrounds a figure, 0 to 1, the figure itself left out."""
+    height, width = cover_HW.shape
+    rows = np.flatnonzero((cover_HW > 0.5).any(1))
+    if not len(rows):
+        return np.ones((height, width), np.float32)
+    reach = max(2.0, 0.25 * float(rows[-1] - rows[0]))
+    soft = cv2.GaussianBlur(cv2.resize(cover_HW, None, fx=0.125, fy=0.125, interpolation=cv2.INTER_AREA), (0, 0), max(0.6, reach / 8))
+    return np.asarray((cv2.resize(soft, (width, height)) + 0.02) * (cover_HW < 0.02), np.float32)
+
+
+def _laid(cut: CutOut, g: Geometry, place: _Place) -> Floats:
+    """The cut-out at its place in an empty picture, (H, W, 4): colour times coverage, coverage (0 to 1)."""
     alpha = cut.alpha_HW[..., None]
     layer = np.concatenate([cut.image_HWC.astype(np.float32) * alpha, alpha], 2)
     if place.scale < 1:
-        layer = cv2.GaussianBlur(layer, (0, 0), 0.40 / place.scale)
+        layer = cv2.GaussianBlur(layer, (0, 0), 0.40 / place.scale, borderType=cv2.BORDER_REPLICATE)
     # Pixel centres, not corners, are what the map moves.
     half = 0.5 * place.scale - 0.5
     m = np.array([[place.scale, 0, place.left + half], [0, place.scale, place.top + half]])
     how = cv2.INTER_CUBIC if place.scale > 1 else cv2.INTER_LINEAR
-    over = np.asarray(cv2.warpAffine(layer, m, (width, height), flags=how, borderMode=cv2.BORDER_CONSTANT, borderValue=0))
-    cover = np.clip(over[..., 3:], 0, 1)
-    return np.clip(np.round(over[..., :3] + under_HWC * (1 - cover)), 0, 255).astype(np.uint8)
+    over = np.asarray(cv2.warpAffine(layer, m, (g.width, g.height), flags=how, borderMode=cv2.BORDER_CONSTANT, borderValue=0), np.float32)
+    over[..., 3] = np.clip(over[..., 3], 0, 1)
+    return over
+
+
+def _over(layer_HW4: Floats, under_HWC: Image) -> Image:
+    return np.clip(np.round(layer_HW4[..., :3] + under_HWC * (1 - layer_HW4[..., 3:])), 0, 255).astype(np.uint8)

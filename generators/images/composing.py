@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,8 @@ from manifests.media import Image
 FLOOR_SHARE = 0.76
 """height in a scene picture at which the floor can be counted on"""
 ZOOM_MAX = 2.4
+SIDE_LEAST, SIDE_FULL = 6.0, 14.0
+"""difference in lightness between a scene's right and left from which light has a side, and how much more makes it certain"""
 GREYS = (232, 150, 66)
 
 
@@ -31,17 +35,51 @@ def moments(lab_HWC: Floats, where_HW: npt.NDArray[np.bool_]) -> tuple[Floats, F
     return pixels.mean(0).astype(np.float32), (pixels.std(0) + 1e-3).astype(np.float32)
 
 
-def matched(image_HWC: Image, alpha_HW: Floats, scene_HWC: Image, strength: float) -> Image:
-    """The character's colours pulled towards the scene's (Reinhard and others 2001, mean and spread in Lab), only in part.
+@dataclass(frozen=True)
+class Light:
+    """What a picture tells of its light."""
 
-    Lightness moves by `strength` of the difference, colour by half of that, contrast by 10 % at most.
+    lightness: float
+    """L, 0 to 100: of what is there, drawn towards the bright, because lamps and skies say more than dark things"""
+    tint: Floats
+    """a and b of the same"""
+    spread: float
+    """of L"""
+    side: float
+    """-1: it comes from the left, 1: from the right, 0: can't be told"""
+
+
+def light_of(image_HWC: Image, where_HW: Floats | None = None) -> Light:
+    """Of the pixels weighted by `where_HW` (0 to 1; None: all), by the shades-of-grey norm (Finlayson and Trezzi 2004, p = 6)."""
+    small = cv2.resize(image_HWC, (96, 96), interpolation=cv2.INTER_AREA).astype(np.float32)
+    weight = np.ones((96, 96), np.float32) if where_HW is None else cv2.resize(where_HW, (96, 96), interpolation=cv2.INTER_AREA)
+    share = (weight / max(float(weight.sum()), 1e-6))[..., None]
+    norm = ((small**6) * share).sum((0, 1)) ** (1 / 6)
+    middle = to_lab(((norm + (small * share).sum((0, 1))) / 2)[None, None])[0, 0]
+    lab = to_lab(small)
+    mean = float((lab[..., 0] * share[..., 0]).sum())
+    spread = float(np.sqrt(((lab[..., 0] - mean) ** 2 * share[..., 0]).sum()))
+    upper = lab[:64, :, 0]
+    slope = float(upper[:, 64:].mean() - upper[:, :32].mean())
+    side = float(np.sign(slope) * np.clip((abs(slope) - SIDE_LEAST) / SIDE_FULL, 0, 1))
+    return Light(float(middle[0]), middle[1:], spread, side)
+
+
+def matched(image_HWC: Image, alpha_HW: Floats, before: Light, after: Light, strength: float) -> Image:
+    """The character's colours moved from the light that it was taken in towards the light of the scene, only in part.
+
+    Lightness and tint move by `strength` of the difference (at most 11 of 100, and 9), contrast by 12 % at most. What the light was is
+    read half from the character and half from what was around it: a dark coat is no dark room.
     """
     lab = to_lab(image_HWC)
     mean, spread = moments(lab, alpha_HW > 0.5)
-    scene_mean, scene_spread = moments(to_lab(scene_HWC), np.ones(scene_HWC.shape[:2], np.bool_))
-    move = np.clip(scene_mean - mean, -40, 40) * np.array([strength, strength / 2, strength / 2], np.float32)
-    gain = np.clip(1 + strength * (scene_spread / spread - 1), 0.9, 1.1).astype(np.float32)
-    return from_lab((lab - mean) * gain + mean + move)
+    lift = np.clip(strength * (after.lightness - (before.lightness + float(mean[0])) / 2), -11, 11)
+    tint = np.clip(strength * (after.tint - before.tint), -9, 9)
+    gain = float(np.clip(1 + strength * (after.spread / (0.5 * before.spread + 0.5 * float(spread[0]) + 1) - 1), 0.88, 1.12))
+    light = (lab[..., 0] - mean[0]) * gain + mean[0]
+    # Black and white stay where they are: light adds little to the one and can't to the other.
+    light = light + lift * np.clip(4 * light / 100 * (1 - light / 100), 0.25, 1)
+    return from_lab(np.dstack([np.clip(light, 0, 100), lab[..., 1:] + tint]).astype(np.float32))
 
 
 def scene_window(scene_HWC: Image, height: int, width: int, ground_y: float | None, seed: int) -> Image:
@@ -83,8 +121,11 @@ def extended(background_HWC: Image, scale: float, left: float, top: float, heigh
     return np.clip(np.round(out), 0, 255).astype(np.uint8), float(1 - known.mean())
 
 
-def shaded(scene_HWC: Image, feet_33x2: Floats, metre_px: float, strength: float) -> Image:
-    """A soft pool of shadow around the feet and a darker spot under each."""
+def shaded(scene_HWC: Image, cover_HW: Floats, feet_33x2: Floats, metre_px: float, strength: float, side: float) -> Image:
+    """The scene with the figure's shadow: dark under each foot, a soft pool around both, and faintly the figure itself on the floor.
+
+    `cover_HW` is the figure's coverage in the picture; `side` the one that the light comes from.
+    """
     height, width = scene_HWC.shape[:2]
     dark = np.zeros((height, width), np.float32)
     pairs = (FEET[:2], FEET[2:])
@@ -92,11 +133,26 @@ def shaded(scene_HWC: Image, feet_33x2: Floats, metre_px: float, strength: float
     ground = max(y for _, y in spots)
     for at, low in spots:
         lifted = np.clip(1 - (ground - low) / (0.25 * metre_px), 0, 1)
-        dark = np.maximum(dark, lifted * _disc(dark.shape, (float(at[0]), low), 0.15 * metre_px, 0.035 * metre_px, 0.025 * metre_px))
-    middle = float(np.mean([at[0] for at, _ in spots]))
-    pool = _disc(dark.shape, (middle, ground), 0.40 * metre_px, 0.075 * metre_px, 0.07 * metre_px)
-    shade = 1 - strength * np.clip(0.9 * dark + 0.5 * pool, 0, 1)
-    return np.round(scene_HWC * shade[..., None]).astype(np.uint8)
+        dark = np.maximum(dark, lifted * _disc(dark.shape, (float(at[0]), low), 0.14 * metre_px, 0.030 * metre_px, 0.022 * metre_px))
+    middle = float(np.mean([at[0] for at, _ in spots])) - 0.10 * side * metre_px
+    pool = _disc(dark.shape, (middle, ground - 0.01 * metre_px), 0.36 * metre_px, 0.065 * metre_px, 0.07 * metre_px)
+    cast = _cast(cover_HW, ground, metre_px, side)
+    shade = 1 - strength * np.clip(0.9 * dark + 0.45 * pool + (0.30 + 0.20 * abs(side)) * cast, 0, 1)
+    return np.asarray(np.round(scene_HWC * shade[..., None]), np.uint8)
+
+
+def _cast(cover_HW: Floats, ground: float, metre_px: float, side: float) -> Floats:
+    """The figure laid on the floor, away from the light, softer and fainter the farther it is from the feet."""
+    flat, lean = 0.14, 0.55 * side
+    # y' = ground - flat (ground - y), x' = x - lean (ground - y)
+    m = np.array([[1, lean, -lean * ground], [0, flat, ground * (1 - flat)]])
+    height, width = cover_HW.shape
+    laid = cv2.warpAffine(cover_HW, m, (width, height), flags=cv2.INTER_AREA, borderValue=0)
+    far = np.clip((ground - np.arange(height, dtype=np.float32)[:, None]) / (flat * metre_px), 0, None)
+    near = cv2.GaussianBlur(laid, (0, 0), sigmaX=max(0.6, 0.03 * metre_px), sigmaY=max(0.6, 0.012 * metre_px))
+    soft = cv2.GaussianBlur(laid, (0, 0), sigmaX=max(0.8, 0.10 * metre_px), sigmaY=max(0.8, 0.03 * metre_px))
+    blend = np.clip(far / 0.8, 0, 1)
+    return np.asarray((near * (1 - blend) + soft * blend) * np.exp(-far / 0.8), np.float32)
 
 
 def _disc(shape: tuple[int, ...], centre: tuple[float, float], across: float, deep: float, blur: float) -> Floats:

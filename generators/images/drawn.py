@@ -6,36 +6,20 @@ whole loop runs on a machine that has no gallery; the pose model finds them like
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from generators.images import solids as s
+from generators.images.back import SOLE, mannequin_back, robot_back
+from generators.images.figure import Skeleton, View, Wardrobe
 from generators.images.scenes import scene, studio
 from generators.images.solids import Material, Solid, Vector
 
-__all__ = ["Drawing", "draw_mannequin", "draw_robot", "mannequin", "robot", "scene"]
+__all__ = ["Drawing", "View", "draw_mannequin", "draw_robot", "mannequin", "robot", "scene"]
 
 Image = npt.NDArray[np.uint8]
-View = Literal["front", "left", "right"]
-"""front faces the camera; left and right walk towards that side of the picture"""
-
-SKINS: tuple[s.Colour, ...] = ((238, 195, 168), (222, 170, 136), (196, 138, 100), (150, 98, 66), (108, 68, 46), (246, 210, 188))
-HAIRS: tuple[s.Colour, ...] = ((38, 28, 24), (82, 52, 32), (150, 104, 56), (24, 22, 26), (170, 166, 160), (140, 62, 34))
-TOPS: tuple[s.Colour, ...] = (
-    (176, 48, 52),
-    (44, 92, 160),
-    (52, 130, 84),
-    (226, 222, 214),
-    (214, 158, 50),
-    (96, 62, 128),
-    (58, 62, 72),
-    (42, 140, 150),
-)
-BOTTOMS: tuple[s.Colour, ...] = ((44, 54, 84), (62, 58, 56), (134, 112, 84), (92, 98, 104), (38, 66, 54), (110, 52, 44))
-SHOES: tuple[s.Colour, ...] = ((228, 228, 224), (56, 44, 40), (150, 40, 44), (40, 60, 100))
 METALS: tuple[s.Colour, ...] = ((208, 212, 216), (222, 120, 44), (70, 130, 180), (226, 190, 60), (120, 150, 110), (196, 74, 66))
 PITCH_DEG = 7.0
 """the camera looks slightly down, so that feet show from the front"""
@@ -49,57 +33,6 @@ class Drawing:
     alpha_HW: npt.NDArray[np.float32]
     joints: dict[str, tuple[float, float]]
     """name as in generators.poses.tracks → x, y in pixels"""
-
-
-@dataclass
-class Skeleton:
-    """Joints in metres; origin on the floor between the feet, y up, z towards the viewer, the figure's left at +x."""
-
-    stature: float
-    build: float
-    """1 is ordinary; above: broader"""
-    view: View
-    at: dict[str, Vector] = field(default_factory=dict)
-    drop: float = 0.0
-    """how much lower the trunk hangs than in a figure that stands straight, metres"""
-
-    def __post_init__(self) -> None:
-        h, walk = self.stature, self.view != "front"
-        for side, sign in (("left", 1.0), ("right", -1.0)):
-            swing = sign if walk else 0.0
-            hip = np.array([0.053 * h * (0.6 + 0.4 * self.build) * sign, 0.525 * h, 0])
-            thigh = _aim(24 * swing, 0 if walk else 5.5 * sign)
-            shin = _aim(24 * swing if sign > 0 else 34 * swing, 0 if walk else 3.0 * sign)
-            shoulder = np.array([0.108 * h * (0.5 + 0.5 * self.build) * sign, 0.812 * h, -0.005 * h])
-            upper, fore = _aim(-33 * swing, 6 * sign if walk else 30 * sign), _aim(-33 * swing + 16 * walk, 4 * sign if walk else 26 * sign)
-            knee, elbow = hip + 0.240 * h * thigh, shoulder + 0.168 * h * upper
-            ankle, wrist = knee + 0.240 * h * shin, elbow + 0.148 * h * fore
-            self.at |= {f"{side}_hip": hip, f"{side}_knee": knee, f"{side}_ankle": ankle, f"{side}_shoulder": shoulder,
-                        f"{side}_elbow": elbow, f"{side}_wrist": wrist, f"{side}_hand": wrist + 0.055 * h * fore}  # fmt: skip
-            toe = s.rotation("y", 0 if walk else 20 * sign) @ np.array([0, 0, 1.0])
-            if walk:
-                toe = s.rotation("x", -14 * swing if sign > 0 else 22) @ toe
-            self.at[f"{side}_foot_index"] = ankle + 0.095 * h * toe + np.array([0, -0.028 * h, 0])
-            self.at[f"{side}_heel"] = ankle - 0.022 * h * toe + np.array([0, -0.026 * h, 0])
-        ground = min(self.at[f"{side}_{end}"][1] for side in ("left", "right") for end in ("heel", "foot_index")) - 0.026 * h
-        self.at = {name: at - np.array([0, ground, 0]) for name, at in self.at.items()}
-        self.drop = float(ground)
-        self.at["head"] = np.array([0, 0.925 * h - ground, 0.012 * h])
-        self.at["neck"] = np.array([0, 0.835 * h - ground, -0.006 * h])
-
-    def up(self, y: float, z: float = 0.0) -> Vector:
-        """A point of the trunk's middle: y above the floor and z to the front, both in statures of a figure that stands straight."""
-        return np.array([0, y * self.stature - self.drop, z * self.stature])
-
-    def face(self, x: float, y: float, z: float) -> Vector:
-        """A point of the head, from its centre, in statures."""
-        return self.at["head"] + np.array([x, y, z]) * self.stature
-
-
-def _aim(forward_deg: float, outward_deg: float) -> Vector:
-    """A unit vector that hangs down, swung forward (to the viewer) and out to the figure's left."""
-    down: Vector = s.rotation("z", outward_deg) @ s.rotation("x", -forward_deg) @ np.array([0, -1.0, 0])
-    return down
 
 
 def mannequin(seed: int, height_px: int = 1024, view: View = "front") -> Image:
@@ -116,47 +49,14 @@ def draw_mannequin(seed: int, height_px: int = 1024, view: View = "front") -> Dr
     """As `mannequin`, with coverage and true joints."""
     rng = np.random.default_rng([seed, 1])
     bones = Skeleton(float(rng.uniform(1.58, 1.90)), float(rng.uniform(0.88, 1.16)), view)
-    cloth = _Wardrobe.pick(rng, seed)
+    cloth = Wardrobe.pick(rng, seed)
     parts = [*_body(bones, cloth), *_face(bones, cloth), *_hair(bones, cloth)]
+    if view == "back":
+        parts += mannequin_back(bones, cloth, parts)
     return _photograph(bones, parts, rng, height_px)
 
 
-@dataclass(frozen=True)
-class _Wardrobe:
-    skin: Material
-    hair: Material
-    top: Material
-    bottom: Material
-    shoes: Material
-    sleeve: float
-    """share of the arm that is covered: 0.28 short, 0.97 long"""
-    leg: float
-    """share of the leg that is covered"""
-    style: str
-    """of the hair"""
-
-    @staticmethod
-    def pick(rng: np.random.Generator, seed: int) -> _Wardrobe:
-        def one(colours: tuple[s.Colour, ...], gloss: float = 0.05, folds: float = 0.0) -> Material:
-            jitter = rng.uniform(-10, 10, 3)
-            red, green, blue = np.clip(np.array(colours[int(rng.integers(len(colours)))]) + jitter, 8, 250).tolist()
-            return Material((red, green, blue), gloss, folds)
-
-        styles = ("short", "bob", "cap", "bun", "short", "long")
-        skin, hair, top, bottom, shoes = (
-            one(SKINS, 0.10),
-            one(HAIRS, 0.12),
-            one(TOPS, 0.03, 0.10),
-            one(BOTTOMS, 0.03, 0.10),
-            one(SHOES, 0.2),
-        )
-        if rng.random() < 0.35:
-            top = replace(top, stripe=one(TOPS).colour, stripe_m=float(rng.uniform(0.03, 0.07)))
-        sleeve, leg = float(rng.choice([0.28, 0.28, 0.95])), float(rng.choice([0.97, 0.97, 0.44]))
-        return _Wardrobe(skin, hair, top, bottom, shoes, sleeve, leg, styles[seed % len(styles)])
-
-
-def _body(bones: Skeleton, wear: _Wardrobe) -> list[Solid]:
+def _body(bones: Skeleton, wear: Wardrobe) -> list[Solid]:
     j, h, b = bones.at, bones.stature, bones.build
     top, skin, bottom = wear.top, wear.skin, wear.bottom
     parts = [
@@ -172,7 +72,7 @@ def _body(bones: Skeleton, wear: _Wardrobe) -> list[Solid]:
     return parts
 
 
-def _leg(j: dict[str, Vector], side: str, wear: _Wardrobe, h: float, b: float) -> list[Solid]:
+def _leg(j: dict[str, Vector], side: str, wear: Wardrobe, h: float, b: float) -> list[Solid]:
     hip, knee, ankle = j[f"{side}_hip"], j[f"{side}_knee"], j[f"{side}_ankle"]
     calf = knee + 0.32 * (ankle - knee) + np.array([0, 0, -0.010 * h])
     thick = 0.5 + 0.5 * b
@@ -189,7 +89,7 @@ def _leg(j: dict[str, Vector], side: str, wear: _Wardrobe, h: float, b: float) -
     return skin + cloth
 
 
-def _arm(j: dict[str, Vector], side: str, wear: _Wardrobe, h: float, b: float) -> list[Solid]:
+def _arm(j: dict[str, Vector], side: str, wear: Wardrobe, h: float, b: float) -> list[Solid]:
     shoulder, elbow, wrist = j[f"{side}_shoulder"], j[f"{side}_elbow"], j[f"{side}_wrist"]
     thick = 0.5 + 0.5 * b
     skin = [
@@ -225,18 +125,17 @@ def _hand(j: dict[str, Vector], side: str, skin: Material, h: float) -> list[Sol
     return parts
 
 
-def _foot(j: dict[str, Vector], side: str, wear: _Wardrobe, h: float) -> list[Solid]:
+def _foot(j: dict[str, Vector], side: str, wear: Wardrobe, h: float) -> list[Solid]:
     ankle, heel, toe = j[f"{side}_ankle"], j[f"{side}_heel"], j[f"{side}_foot_index"]
-    sole = Material((46, 44, 44), 0.05)
     return [
         s.capsule(wear.shoes, side + "foot", ankle, heel, 0.025 * h, 0.023 * h),
         s.capsule(wear.shoes, side + "foot", heel, toe, 0.022 * h, 0.020 * h),
         s.capsule(wear.shoes, side + "foot", ankle - [0, 0.008 * h, 0], toe, 0.024 * h, 0.018 * h),
-        s.capsule(sole, side + "sole", heel - [0, 0.018 * h, 0], toe - [0, 0.016 * h, 0], 0.0085 * h, 0.008 * h),
+        s.capsule(SOLE, side + "sole", heel - [0, 0.018 * h, 0], toe - [0, 0.016 * h, 0], 0.0085 * h, 0.008 * h),
     ]
 
 
-def _face(bones: Skeleton, wear: _Wardrobe) -> list[Solid]:
+def _face(bones: Skeleton, wear: Wardrobe) -> list[Solid]:
     h, skin = bones.stature, wear.skin
     red, green, blue = skin.colour
     lips = Material((red * 0.82, green * 0.52, blue * 0.52), 0.12)
@@ -273,7 +172,7 @@ def _face(bones: Skeleton, wear: _Wardrobe) -> list[Solid]:
     return parts
 
 
-def _hair(bones: Skeleton, wear: _Wardrobe) -> list[Solid]:
+def _hair(bones: Skeleton, wear: Wardrobe) -> list[Solid]:
     h, hair = bones.stature, wear.hair
     tilt = s.rotation("x", -24)
     parts = [
@@ -310,6 +209,8 @@ def draw_robot(seed: int, height_px: int = 1024, view: View = "front") -> Drawin
     parts = [*_robot_trunk(bones, shell, trim), *_robot_head(bones, shell, trim, seed)]
     for side in ("left", "right"):
         parts += _robot_limbs(bones, side, shell, trim)
+    if view == "back":
+        parts += robot_back(bones, parts, trim, JOINT)
     return _photograph(bones, parts, rng, height_px)
 
 
@@ -386,7 +287,7 @@ def _robot_head(bones: Skeleton, shell: Material, trim: Material, seed: int) -> 
 def _photograph(bones: Skeleton, parts: list[Solid], rng: np.random.Generator, height_px: int) -> Drawing:
     """Put the figure before a studio backdrop: head and feet 7 % from the edges."""
     width_px = round(height_px * 0.72 / 2) * 2
-    yaw = {"front": 0.0, "left": -80.0, "right": 80.0}[bones.view]
+    yaw = {"front": 0.0, "left": -80.0, "right": 80.0, "back": 180.0}[bones.view]
     camera = s.rotation("x", PITCH_DEG) @ s.rotation("y", yaw)
     px_per_m = 0.84 * height_px / (bones.stature * 1.03)
     foot = (width_px / 2, 0.925 * height_px)

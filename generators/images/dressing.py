@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,8 @@ ARMS = tuple(tuple(INDEX[f"{side}_{j}"] for j in ("shoulder", "elbow", "wrist"))
 FACE = tuple(INDEX[j] for j in ("nose", "left_eye", "right_eye", "mouth_left", "mouth_right"))
 BARE = 14.0
 """distance in Lab (lightness counting half) below which a torso has the face's colour, so wears nothing"""
+STRANGE = 34.0
+"""distance in the same measure from all of the chest's colours beyond which a pixel is not of the same cloth"""
 LEAST_PX = 50
 
 
@@ -58,9 +62,10 @@ def dressed(cut: CutOut, cloth_lab: tuple[Floats, Floats]) -> tuple[Image, bool]
 
 
 def upper_cloth(cut: CutOut) -> Region:
-    """Pixels of the shirt: on torso and arms, nearer to the chest's colours than to those of face and thighs, joined to the chest.
+    """Pixels of what is worn on the chest: nearer to its colours than to those of face, hair and trousers, joined to it.
 
-    Empty when the chest has the face's colour: it is bare, or too like the skin to be told apart.
+    A dress or a coat, whose colours go on below the hips, is taken whole. Empty when the chest has the face's colour: it is bare, or
+    too like the skin to be told apart.
     """
     person, alpha = cut.person, cut.alpha_HW
     core = torso_of(person, alpha, 0.75, 0.0, -0.30)
@@ -68,15 +73,40 @@ def upper_cloth(cut: CutOut) -> Region:
     skin = _around(lab, person, alpha, person.landmarks_33x2[list(FACE)].mean(0)[None], 0.04)
     if core.sum() < LEAST_PX or (skin is not None and _far(np.median(lab[core], 0)[None], skin).min() < BARE):
         return np.zeros_like(core)
-    others = [p for p in (skin, _thighs(lab, person, alpha)) if p is not None] or [np.full((1, 3), 1e3, np.float32)]
-    near = torso_of(person, alpha, 1.35, 0.10, 0.15) | _arms(person, alpha)
+    if skin is not None:
+        below = torso_of(person, alpha, 0.75, -0.30, -0.30)  # a neckline may leave skin bare, a striped shirt may be as pale as a face
+        core &= below | (_far(lab.reshape(-1, 3), skin) >= BARE).reshape(core.shape)
+    own, thighs = _palette(lab[core]), _thighs(lab, person, alpha)
+    long = thighs is not None and bool(np.median(_far(thighs, own)) < BARE)
+    worn_off = (skin, _hair(lab, person, alpha), _bare_arms(lab, person, alpha, own), None if long else thighs)
+    others = [p for p in worn_off if p is not None] or [np.full((1, 3), 1e3, np.float32)]
+    near = (torso_of(person, alpha, 2.1, 0.22, 2.0 if long else 0.40) | _arms(person, alpha)) & ~_head(person, alpha)
     flat = lab.reshape(-1, 3)
-    alike = (_far(flat, _palette(lab[core])) < _far(flat, np.concatenate(others))).reshape(core.shape) & near
+    to_own = _far(flat, own)
+    alike = ((to_own < _far(flat, np.concatenate(others))) & (to_own < STRANGE)).reshape(core.shape) & near
     gap = 2 * max(1, round(0.02 * person.metre_px)) + 1
     clean = cv2.medianBlur((alike | core).astype(np.uint8), 5)
     clean = cv2.morphologyEx(clean, cv2.MORPH_CLOSE, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (gap, gap)))
     _, labels = cv2.connectedComponents(clean * near.astype(np.uint8))
     return np.asarray(np.isin(labels, np.unique(labels[core])) & (labels > 0))
+
+
+def _head_circle(person: Standing) -> tuple[Floats, float]:
+    """Middle of the face and a head's radius (0.11 m), pixels."""
+    return np.asarray(person.landmarks_33x2[list(FACE)].mean(0), np.float32), 0.11 * person.metre_px
+
+
+def _head(person: Standing, alpha_HW: Floats) -> Region:
+    middle, radius = _head_circle(person)
+    drawn = np.zeros(alpha_HW.shape, np.uint8)
+    x, y = np.round(middle).astype(int).tolist()
+    cv2.circle(drawn, (x, y), max(1, round(radius)), 1, -1)
+    return np.asarray(drawn > 0)
+
+
+def _hair(lab_HWC: Floats, person: Standing, alpha_HW: Floats) -> Floats | None:
+    middle, radius = _head_circle(person)
+    return _around(lab_HWC, person, alpha_HW, np.asarray((middle - [0, 1.1 * radius])[None], np.float32), 0.03)
 
 
 def _palette(lab_N3: Floats, colours: int = 4) -> Floats:
@@ -106,6 +136,15 @@ def _thighs(lab_HWC: Floats, person: Standing, alpha_HW: Floats) -> Floats | Non
     hips, knees = (person.landmarks_33x2[[INDEX[f"{side}_{j}"] for side in ("left", "right")]] for j in ("hip", "knee"))
     points = np.concatenate([hips + share * (knees - hips) for share in (0.3, 0.5, 0.7)])
     return _around(lab_HWC, person, alpha_HW, np.asarray(points, np.float32), 0.03)
+
+
+def _bare_arms(lab_HWC: Floats, person: Standing, alpha_HW: Floats, own_K3: Floats) -> Floats | None:
+    """Colours along the arms that are not the chest's."""
+    joints = person.landmarks_33x2
+    points = [joints[a] + share * (joints[b] - joints[a]) for arm in ARMS for a, b in itertools.pairwise(arm) for share in (0.4, 0.8)]
+    found = _around(lab_HWC, person, alpha_HW, np.asarray(points, np.float32), 0.02)
+    bare = None if found is None else found[_far(found, own_K3) > BARE]
+    return bare if bare is not None and len(bare) else None
 
 
 def _arms(person: Standing, alpha_HW: Floats) -> Region:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -39,28 +38,6 @@ class SlotMap:
     def used(self) -> int:
         """How many binding slots the pair's masks use."""
         return len(set(self.slots))
-
-
-class MaskExtractor(Protocol):
-    """Where edit masks come from. The tracker's own silhouettes by default; a video segmenter may take over."""
-
-    def extract(self, frames_THWC: Bytes, people: People) -> Bytes:
-        """Soft silhouettes masks_PTHW (uint8, 0 to 255) of `people` in these frames, zero where somebody is absent."""
-        ...
-
-
-class TrackerMasks:
-    """The silhouettes that came with the tracks."""
-
-    def extract(self, frames_THWC: Bytes, people: People) -> Bytes:
-        """masks_PTHW as tracked. Raises BadInput when the frames are not those of the people."""
-        if frames_THWC.shape[:3] != (people.frames, *people.size_hw):
-            raise BadInput(
-                f"the frames are {frames_THWC.shape[:3]} (T, H, W), the people were tracked in {(people.frames, *people.size_hw)}; "
-                "analyse these frames",
-                "size_mismatch",
-            )
-        return people.masks_PTHW
 
 
 def assign(people: Sequence[Person]) -> SlotMap:

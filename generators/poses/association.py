@@ -26,6 +26,9 @@ COLOUR_STRANGER = 0.62
 """a colour distance that a person met again after a gap may not exceed"""
 COLOUR_FAMILIAR = 0.45
 """a colour distance below which somebody is known again wherever they come back"""
+COLOUR_ALIKE = 0.55
+"""...or this, if everybody else's is greater by COLOUR_LEAD"""
+COLOUR_LEAD = 0.12
 REENTRY_S = 0.7
 """how long somebody may be hidden and still be the same person by place"""
 REJOIN_S = 3.0
@@ -34,6 +37,8 @@ GHOST = 0.45
 """share of a silhouette that lies on other people, from which it is nobody's own"""
 HALF = 127
 GREY = 114
+COARSE_STEP = 4
+"""every so many pixels are enough where only areas are compared"""
 SAME_BODY = 0.16
 """mean distance of joints, in body scales, below which two bodies are one"""
 
@@ -45,14 +50,15 @@ class Sighting:
     body: Body
     """without its crop, which would fill the memory"""
     colours: Floats
+    coarse_HW: Bytes
+    """the silhouette at every fourth pixel"""
     clean: bool = True
     """nobody else close by: the colours can be trusted"""
 
     @staticmethod
     def of(body: Body) -> Sighting:
         """Take the colours, let the crop go."""
-        nothing = np.zeros((0, 0), np.float32)
-        return Sighting(replace(body, crop_HWC=nothing.astype(np.uint8), crop_mask_HW=nothing), colours_of(body))
+        return Sighting(replace(body, crop_HWC=np.zeros((0, 0, 3), np.uint8)), colours_of(body), body.mask(COARSE_STEP))
 
 
 @dataclass
@@ -100,7 +106,7 @@ class Track:
 def colours_of(body: Body) -> Floats:
     """What a body wears: Lab histograms of its upper and lower half (above and below the hips), each summing to 1."""
     crop = cv2.cvtColor(cv2.resize(body.crop_HWC, (64, 64), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2LAB)
-    inside = (cv2.resize(body.crop_mask_HW, (64, 64), interpolation=cv2.INTER_AREA) > 0.7).astype(np.uint8)
+    inside = (cv2.resize(body.silhouette_HW, (64, 64), interpolation=cv2.INTER_AREA) > 178).astype(np.uint8)
     # Clothes use a small part of the a and b range; what is outside counts as the outermost bin.
     crop[..., 1:] = np.clip(crop[..., 1:], 97, 159)
     parts = []
@@ -157,6 +163,14 @@ def assign(costs: list[list[float | None]], skip: float) -> list[int | None]:
     return min(best.values(), key=lambda entry: entry[0])[1]
 
 
+def painted_out(rgb_HWC: Bytes, bodies: list[Body]) -> Bytes:
+    """The picture with these people painted grey."""
+    out = rgb_HWC.copy() if bodies else rgb_HWC
+    for body in bodies:
+        out[body.mask() > 150] = GREY
+    return out
+
+
 def without_others(rgb_HWC: Bytes, body: Body, rivals: list[Body]) -> Bytes:
     """The picture with the `rivals` near `body` painted grey, so that its limbs aren't looked for on them. A pixel that both
     silhouettes hold is a rival's if the rival's bones are nearer."""
@@ -165,10 +179,10 @@ def without_others(rgb_HWC: Bytes, body: Body, rivals: list[Body]) -> Bytes:
     for rival in rivals:
         if np.linalg.norm(rival.centre - body.centre) > 1.5 * (body.scale + rival.scale):
             continue
-        theirs = rival.mask_HW > 150
-        if (theirs & (body.mask_HW > 50)).any():
+        mine_HW, theirs = body.mask(), rival.mask() > 150
+        if (theirs & (mine_HW > 50)).any():
             distances = [silhouettes.bone_distance(b.landmarks_33x3, b.visibility_33, height, width) for b in (body, rival)]
-            theirs &= (body.mask_HW < 50) | (distances[1] < distances[0])
+            theirs &= (mine_HW < 50) | (distances[1] < distances[0])
         out = out.copy() if out is rgb_HWC else out
         out[theirs] = GREY
     return out
@@ -184,8 +198,9 @@ def continues(track: Track, known: Body, sighting: Sighting, others: list[Sighti
     return all(body_distance(here, o.body.landmarks_33x3[:, :2].astype(np.float64), o.body.scale) > SAME_BODY for o in others)
 
 
-def joining_cost(a: Track, b: Track, fps: float) -> float | None:
-    """How badly `b` fits as the continuation of `a`; None: it can't be. After a longer absence only the colours and size can tell."""
+def joining_cost(a: Track, b: Track, fps: float, others: list[Track]) -> float | None:
+    """How badly `b` fits as the continuation of `a`; None: it can't be. After a longer absence only the colours and size can tell, and
+    the colours of `others` who were about tell how much they are worth."""
     gap_s = (b.first - a.last) / fps
     if gap_s <= 0 or gap_s > REJOIN_S or a.colours is None or b.colours is None:
         return None
@@ -194,7 +209,9 @@ def joining_cost(a: Track, b: Track, fps: float) -> float | None:
         price = cost(a, b.sightings[b.first], b.first, fps)
         return None if price is None else price + COLOUR_WEIGHT * colour
     size = abs(np.log(a.sightings[a.last].body.scale / max(b.sightings[b.first].body.scale, 1.0)))
-    return 2.0 + COLOUR_WEIGHT * colour + gap_s if colour < COLOUR_FAMILIAR and size < 0.5 else None
+    rivals = [colour_distance(o.colours, b.colours) for o in others if o is not a and o is not b and o.colours is not None]
+    limit = min([COLOUR_ALIKE, *(max(COLOUR_FAMILIAR, rival - COLOUR_LEAD) for rival in rivals)])
+    return 2.0 + COLOUR_WEIGHT * colour + gap_s if colour < limit and size < 0.5 else None
 
 
 def joined(tracks: list[Track], fps: float) -> list[Track]:
@@ -204,7 +221,7 @@ def joined(tracks: list[Track], fps: float) -> list[Track]:
         fits = []
         for i, a in enumerate(tracks):
             for j, b in enumerate(tracks):
-                if a is not b and (price := joining_cost(a, b, fps)) is not None:
+                if a is not b and (price := joining_cost(a, b, fps, tracks)) is not None:
                     fits.append((price, i, j))
         if not fits:
             return tracks
@@ -225,10 +242,10 @@ def distinct(sightings: list[Sighting]) -> list[Sighting]:
 
 def covered(sighting: Sighting, others: list[Sighting]) -> float:
     """Share of the silhouette that the others' silhouettes hold too."""
-    own = sighting.body.mask_HW[::4, ::4] > HALF
+    own = sighting.coarse_HW > HALF
     theirs = np.zeros_like(own)
     for other in others:
-        theirs |= other.body.mask_HW[::4, ::4] > HALF
+        theirs |= other.coarse_HW > HALF
     return float((own & theirs).sum() / max(int(own.sum()), 1))
 
 
@@ -246,7 +263,7 @@ def mark_crowded(sightings: list[Sighting]) -> None:
     """Set `clean` False on all whose silhouettes touch."""
     for i, a in enumerate(sightings):
         for b in sightings[i + 1 :]:
-            both = np.minimum(a.body.mask_HW[::4, ::4], b.body.mask_HW[::4, ::4]) > 64
-            least = min(int((s.body.mask_HW[::4, ::4] > 64).sum()) for s in (a, b))
+            both = np.minimum(a.coarse_HW, b.coarse_HW) > 64
+            least = min(int((s.coarse_HW > 64).sum()) for s in (a, b))
             if both.sum() > 0.02 * max(least, 1):
                 a.clean = b.clean = False

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from generators import weights
-from generators.poses.tracks import Bytes, Floats
+from generators.poses.tracks import BODY, INDEX, Bytes, Floats
 
 Doubles = npt.NDArray[np.float64]
 
@@ -23,6 +23,7 @@ DETECTOR_SIDE = 224
 CROP_SIDE = 256
 CROP_SCALE = 1.25
 """MediaPipe's margin around the circle through the second point"""
+JOINTS = [INDEX[name] for name in BODY]
 OVERLAP_SAME = 0.3
 """boxes that overlap more (intersection over union) are one person"""
 
@@ -82,17 +83,31 @@ class Body:
     visibility_33: Floats
     presence: float
     """0 to 1: a person was in the crop at all"""
-    mask_HW: Bytes
-    """soft silhouette, 0 to 255"""
+    crop: Crop
+    """where in the picture the model looked"""
+    size_hw: tuple[int, int]
+    """of the picture"""
     crop_HWC: Bytes
     """the upright crop, 256×256"""
-    crop_mask_HW: Floats
-    """the silhouette in the crop, 0 to 1"""
+    silhouette_HW: Bytes
+    """soft silhouette in the crop, 256×256, 0 to 255"""
 
     @property
     def scale(self) -> float:
         """Distance from the hips to the second point: about half a standing person's height, in pixels."""
         return float(np.linalg.norm(self.tip - self.centre))
+
+    @property
+    def agreement(self) -> float:
+        """Share of the visible joints that lie on the silhouette, 0 to 1: two heads of the network, which part when it is at a loss."""
+        matrix = self.crop.matrix()
+        xy = np.round(self.landmarks_33x3[JOINTS, :2] @ matrix[:, :2].T + matrix[:, 2]).astype(int)
+        seen = ((xy >= 0) & (xy < CROP_SIDE)).all(axis=1) & (self.visibility_33[JOINTS] > 0.5)
+        return float((self.silhouette_HW[xy[seen, 1], xy[seen, 0]] > 127).mean()) if seen.any() else 1.0
+
+    def mask(self, step: int = 1) -> Bytes:
+        """The soft silhouette in the picture, 0 to 255; of every `step`-th pixel, which is much cheaper."""
+        return pasted(self.silhouette_HW, self.crop, self.size_hw, step)
 
 
 def sigmoid(x: Any) -> Any:
@@ -119,13 +134,13 @@ def crop_of(centre: Doubles, tip: Doubles) -> Crop:
 
 
 class BlazePose:
-    """Both models, loaded once. One thread by default, so that results do not depend on the machine."""
+    """Both models, loaded once. Each runs on one thread, so that results do not depend on the machine."""
 
-    def __init__(self, threads: int = 1) -> None:
+    def __init__(self) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         def load(name: str) -> Any:
-            interpreter = Interpreter(model_path=str(weights.path_of(name)), num_threads=threads)
+            interpreter = Interpreter(model_path=str(weights.path_of(name)), num_threads=1)
             interpreter.allocate_tensors()
             return interpreter
 
@@ -186,7 +201,7 @@ class BlazePose:
         xy, z = crop.to_picture(points[:, :2]), points[:33, 2:3] / CROP_SIDE * crop.side
         world = outputs[(1, 117)].reshape(39, 3)[:33].astype(np.float64)
         world[:, :2] = world[:, :2] @ crop.turn_22.T
-        silhouette = sigmoid(outputs[(1, CROP_SIDE, CROP_SIDE, 1)][0, :, :, 0].astype(np.float64)).astype(np.float32)
+        silhouette = 255.0 * sigmoid(outputs[(1, CROP_SIDE, CROP_SIDE, 1)][0, :, :, 0]) + 0.5
         return Body(
             landmarks_33x3=np.concatenate([xy[:33], z], axis=1).astype(np.float32),
             centre=xy[33],
@@ -194,9 +209,10 @@ class BlazePose:
             world_33x3=world.astype(np.float32),
             visibility_33=np.minimum(sigmoid(points[:33, 3]), sigmoid(points[:33, 4])).astype(np.float32),
             presence=float(outputs[(1, 1)].ravel()[0]),
-            mask_HW=_paste(silhouette, crop, rgb_HWC.shape[0], rgb_HWC.shape[1]),
+            crop=crop,
+            size_hw=(rgb_HWC.shape[0], rgb_HWC.shape[1]),
             crop_HWC=upright,
-            crop_mask_HW=silhouette,
+            silhouette_HW=silhouette.astype(np.uint8),
         )
 
 
@@ -216,19 +232,18 @@ def _run(interpreter: Any, picture_HWC: Any) -> dict[tuple[int, ...], Any]:
 
 
 def _cut(rgb_HWC: Bytes, crop: Crop) -> Bytes:
-    """The upright crop; a picture that is much finer than the crop is shrunk first, so that nothing aliases."""
-    matrix, shrink = crop.matrix(), int(crop.side // CROP_SIDE)
-    if shrink > 1:
+    """The upright crop; a picture that is much finer than the crop is halved first (the quickest way), so that nothing aliases."""
+    matrix = crop.matrix()
+    for _ in range(int(np.log2(max(1.0, crop.side / CROP_SIDE)))):
         height, width = rgb_HWC.shape[:2]
-        size = (max(1, width // shrink), max(1, height // shrink))
+        size = (max(1, width // 2), max(1, height // 2))
         rgb_HWC = np.asarray(cv2.resize(rgb_HWC, size, interpolation=cv2.INTER_AREA), np.uint8)
         matrix = matrix @ np.diag([width / size[0], height / size[1], 1.0])
     return np.asarray(cv2.warpAffine(rgb_HWC, matrix, (CROP_SIDE, CROP_SIDE), flags=cv2.INTER_LINEAR), np.uint8)
 
 
-def _paste(silhouette_HW: Floats, crop: Crop, height: int, width: int) -> Bytes:
-    """The crop's silhouette at the picture's size, 0 to 255."""
-    back = cv2.invertAffineTransform(crop.matrix())
-    flags = cv2.INTER_LINEAR if crop.side < CROP_SIDE else cv2.INTER_CUBIC
-    full = cv2.warpAffine(silhouette_HW, back, (width, height), flags=flags)
-    return np.asarray(np.clip(full * 255.0 + 0.5, 0, 255), np.uint8)
+def pasted(silhouette_HW: Bytes, crop: Crop, size_hw: tuple[int, int], step: int = 1) -> Bytes:
+    """A crop's silhouette in the picture of `size_hw`, of every `step`-th pixel."""
+    matrix = crop.matrix() @ np.diag([step, step, 1.0])
+    size = (-(-size_hw[1] // step), -(-size_hw[0] // step))
+    return np.asarray(cv2.warpAffine(silhouette_HW, matrix, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP), np.uint8)

@@ -34,7 +34,7 @@ class DetailReader:
     def __init__(self, threads: int = 2) -> None:
         if threads < 1:
             raise BadInput(f"threads is {threads}, it must be at least 1")
-        self._networks = [(HandNet(), FaceNet()) for _ in range(threads)]
+        self._networks = [(HandNet(lite=True), FaceNet()) for _ in range(threads)]
 
     def setup(self) -> None:
         """Load the models (fetching them once). Raises what `generators.weights.fetch` raises."""

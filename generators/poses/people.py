@@ -1,51 +1,73 @@
 """Everybody in a video, frame by frame, with names that hold: two passes over the frames, in memory.
 
-The first pass follows and detects; the second drops what was no person of interest, looks again into the gaps, smooths, and keeps
-the silhouettes of different people apart.
+The first pass follows and detects; the second drops what was no person of interest, looks again into the gaps, smooths, and has
+the masks drawn.
 """
 
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from generators.masks.extractor import MaskExtractor
+from generators.masks.refine import EdgeRefiner
 from generators.poses import association, sides, silhouettes, smoothing
 from generators.poses.association import REENTRY_S, Sighting, Track
-from generators.poses.blazepose import BlazePose, Body, Detection
-from generators.poses.tracks import Bytes, People
+from generators.poses.blazepose import CROP_SIDE, BlazePose, Body, Detection, pasted
+from generators.poses.lookout import Lookout
+from generators.poses.tracks import Bytes, Floats, People
 from manifests.errors import BadInput
 
 Doubles = npt.NDArray[np.float64]
 
 PRESENT = 0.5
 """presence from which a crop shows a person"""
-DETECT_EVERY_S = 0.13
-DETECT_CLOSELY_S = 0.5
 LEAST_SHARE = 0.25
-"""share of the frames below which a track is a mistake"""
+LEAST_S = 1.0
+"""a track shorter than this share of the frames and than this is a mistake"""
 LEAST_CONFIDENCE = 0.6
 """`confidence` below which it is one too"""
+LEAST_PRESENCE = 0.9
+"""...and median presence"""
+SURE_PRESENCE = 0.99
+"""presence in four frames of five from which nothing more is asked"""
+WAVERING = 0.07
+"""distance, in body scales, between the joints that different crops show, from which there is nobody. A thin margin: people seen
+freely lie below 0.06 (median of the frames), scenery that is taken for people above 0.077"""
+WAVERING_FRAMES = 5
+WAVERING_CROPS = ((1.1, 8.0), (1.0, -8.0))
 BYSTANDER = 0.4
 """people smaller than this share of the tallest are bystanders"""
 STILL_ROUNDS = 3
+STILL_THRESHOLDS = (0.35, 0.25)
+"""detector's score, and where that shows nobody; a lower one at once would merge people who overlap"""
+SILHOUETTE_THREADS = 2
+AGREEING = 0.8
+"""`Body.agreement` below which other crops are tried"""
+CLEARLY = 0.1
+OTHER_CROPS = ((1.1, 0.0), (1.0, 8.0), (1.0, -8.0))
+"""larger by, turned by (degrees)"""
 START_FRAMES = 3
 
 
 class PeopleTracker:
     """Poses and silhouettes of the people in videos and pictures. The models are loaded on first use."""
 
-    def __init__(self, max_people: int = 6, threads: int = 1) -> None:
+    def __init__(self, max_people: int = 6, extractor: MaskExtractor | None = None) -> None:
+        """`extractor` draws the masks; by default `EdgeRefiner`. Raises BadInput for a number of people that isn't one."""
         if max_people < 1:
             raise BadInput(f"max_people is {max_people}, it must be at least 1")
         self.max_people = max_people
-        self._threads = threads
+        self._extractor: MaskExtractor = extractor or EdgeRefiner()
         self._model: BlazePose | None = None
 
     def setup(self) -> None:
         """Load the models (fetching them once). Raises what `generators.weights.fetch` raises."""
-        self._model = self._model or BlazePose(self._threads)
+        self._model = self._model or BlazePose()
 
     @property
     def model(self) -> BlazePose:
@@ -56,10 +78,17 @@ class PeopleTracker:
     def still(self, image_HWC: Bytes) -> People:
         """The people of one picture, left to right (T = 1). Nobody: `count` is 0. Raises BadInput for what is no RGB picture."""
         _check(image_HWC, 3)
-        found = self.model.detect_closely(image_HWC) or self.model.detect_closely(image_HWC, 0.25)
-        sightings = [s for d in found[: 2 * self.max_people] if (s := self._refined(image_HWC, d, STILL_ROUNDS)) is not None]
-        tracks = [Track({0: s}, s.colours) for s in association.distinct(sightings)]
-        return self._finished(tracks, image_HWC[None], 1.0)
+        people = self._in_still(image_HWC, STILL_THRESHOLDS[0])
+        return people if people.count else self._in_still(image_HWC, STILL_THRESHOLDS[1])
+
+    def _in_still(self, image_HWC: Bytes, threshold: float) -> People:
+        seen: list[Sighting] = []
+        for detection in self.model.detect_closely(image_HWC, threshold)[: 2 * self.max_people]:
+            # Without those already found, or the look would slide from somebody half hidden to who stands in front.
+            sighting = self._refined(association.painted_out(image_HWC, [s.body for s in seen]), detection, STILL_ROUNDS)
+            if sighting is not None:
+                seen.append(sighting)
+        return self._finished([Track({0: s}, s.colours) for s in association.distinct(seen)], image_HWC[None], 1.0)
 
     def track(self, frames_THWC: Bytes, fps: float) -> People:
         """The people of a video, by first appearance, then left to right. Raises BadInput for what are no RGB frames."""
@@ -67,18 +96,17 @@ class PeopleTracker:
         if not 0 < fps < 1000:
             raise BadInput(f"fps is {fps:g}, it must lie between 0 and 1000")
         tracks: list[Track] = []
-        every = max(1, round(DETECT_EVERY_S * fps))
-        for frame, rgb in enumerate(frames_THWC):
-            self._step(tracks, rgb, frame, fps, every)
+        with Lookout(self.model, frames_THWC, fps) as lookout:
+            for frame, rgb in enumerate(frames_THWC):
+                self._step(tracks, rgb, frame, fps, lookout)
         return self._finished(tracks, frames_THWC, fps)
 
-    def _step(self, tracks: list[Track], rgb_HWC: Bytes, frame: int, fps: float, every: int) -> None:
+    def _step(self, tracks: list[Track], rgb_HWC: Bytes, frame: int, fps: float, lookout: Lookout) -> None:
         """One frame of the first pass: look where people are expected, detect, match."""
         recent = [t for t in tracks if frame - t.last <= REENTRY_S * fps + 1]
         seen = self._expected(recent, rgb_HWC, frame)
-        if frame % every == 0 or len(seen) < len(recent) or not recent:
-            closely = frame % round(DETECT_CLOSELY_S * fps + 0.5) == 0
-            for found in self.model.detect_closely(rgb_HWC) if closely else self.model.detect(rgb_HWC):
+        if lookout.scheduled(frame) or len(seen) < len(recent) or not recent:
+            for found in lookout.at(frame):
                 known = any(_explains(s.body, found) for s in seen)
                 sighting = None if known else self._refined(rgb_HWC, found, 2)
                 if sighting is not None and association.covered(sighting, seen) < association.GHOST:
@@ -109,18 +137,28 @@ class PeopleTracker:
         return list(seen.values())
 
     def _look(self, rgb_HWC: Bytes, centre: Doubles, tip: Doubles) -> list[Sighting]:
-        body = self.model.body(rgb_HWC, centre, tip)
+        body = self._sound(rgb_HWC, self.model.body(rgb_HWC, centre, tip), centre, tip)
         return [Sighting.of(body)] if body.presence >= PRESENT else []
+
+    def _sound(self, rgb_HWC: Bytes, body: Body, centre: Doubles, tip: Doubles) -> Body:
+        """The body, or what slightly different crops show if its joints leave its own silhouette: the model then wavers between a
+        front and a back view, or lost a limb, and another crop mostly settles it."""
+        if body.presence < PRESENT or body.agreement >= AGREEING:
+            return body
+        looks = [self.model.body(rgb_HWC, centre, centre + grow * turned(tip - centre, turn)) for grow, turn in OTHER_CROPS]
+        best = max((look for look in looks if look.presence >= PRESENT), key=lambda look: look.agreement, default=body)
+        return best if best.agreement > body.agreement + CLEARLY else body
 
     def _refined(self, rgb_HWC: Bytes, found: Detection, rounds: int) -> Sighting | None:
         """A detection looked at again through its own landmarks, because a picture has no earlier frame to start from."""
-        centre, tip = found.centre, found.tip
+        centre, tip, last = found.centre, found.tip, None
         for _ in range(rounds):
-            body = self.model.body(rgb_HWC, centre, tip)
+            body = self._sound(rgb_HWC, self.model.body(rgb_HWC, centre, tip), centre, tip)
             if body.presence < PRESENT / 2:
-                return None
+                break
+            last = body if body.presence >= PRESENT else last
             centre, tip = body.centre, body.tip
-        return Sighting.of(body) if body.presence >= PRESENT else None
+        return Sighting.of(last) if last is not None else None
 
     def _finished(self, tracks: list[Track], frames_THWC: Bytes, fps: float) -> People:
         """The second pass."""
@@ -128,13 +166,35 @@ class PeopleTracker:
         for track in sorted(tracks, key=lambda t: -len(t.sightings)):
             self._extend(track, tracks, frames_THWC)
         tracks = association.without_ghosts(association.joined(tracks, fps))
-        tracks = [t for t in tracks if len(t.sightings) >= LEAST_SHARE * count and confidence(t) >= LEAST_CONFIDENCE]
+        least = min(LEAST_SHARE * count, LEAST_S * fps)
+        tracks = [t for t in tracks if len(t.sightings) >= least and self._is_somebody(t, frames_THWC)]
         for track in tracks:
             self._look_into_gaps(track, frames_THWC, fps)
             self._look_at_start(track, frames_THWC)
         tracks = self._of_interest(tracks)
         tracks.sort(key=lambda t: (t.first, float(t.sightings[t.first].body.landmarks_33x3[:, 0].mean())))
-        return people_of(tracks, frames_THWC, fps)
+        people = people_of(tracks, frames_THWC.shape[:3], fps)
+        return replace(people, masks_PTHW=self._extractor.extract(frames_THWC, people))
+
+    def _is_somebody(self, track: Track, frames_THWC: Bytes) -> bool:
+        """No scenery: the landmark model is sure most of the time, or at least does not change its mind with the crop."""
+        presence = [s.body.presence for s in track.sightings.values()]
+        if confidence(track) < LEAST_CONFIDENCE or np.median(presence) < LEAST_PRESENCE:
+            return False
+        if np.percentile(presence, 20) >= SURE_PRESENCE or len(presence) < WAVERING_FRAMES:
+            return True
+        seen = sorted(track.sightings)
+        at = [seen[i] for i in np.linspace(0, len(seen) - 1, WAVERING_FRAMES).astype(int)]
+        return bool(np.median([self._wavering(frames_THWC[t], track.sightings[t].body) for t in at]) < WAVERING)
+
+    def _wavering(self, rgb_HWC: Bytes, body: Body) -> float:
+        """Mean distance between the body's joints and what other crops show, in body scales."""
+        centre, up = body.crop.centre, body.crop.turn_22 @ np.array([0.0, -0.4 * body.crop.side])
+        here = body.landmarks_33x3[:, :2].astype(np.float64)
+        looks = [self.model.body(rgb_HWC, centre, centre + grow * turned(up, turn)) for grow, turn in WAVERING_CROPS]
+        return float(
+            np.mean([association.body_distance(look.landmarks_33x3[:, :2].astype(np.float64), here, body.scale) for look in looks])
+        )
 
     def _extend(self, track: Track, tracks: list[Track], frames_THWC: Bytes) -> None:
         """Follow the person backwards before the first sighting (the detector notices late) and onwards after the last one."""
@@ -188,9 +248,9 @@ class PeopleTracker:
         return [tracks[i] for i in sorted(order) if heights[i] >= BYSTANDER * tallest]
 
 
-def people_of(tracks: list[Track], frames_THWC: Bytes, fps: float) -> People:
-    """Tracks as arrays: gaps interpolated, jitter out, silhouettes cleaned and kept apart."""
-    frames, height, width = frames_THWC.shape[:3]
+def people_of(tracks: list[Track], shape_THW: tuple[int, ...], fps: float) -> People:
+    """Tracks as arrays: gaps interpolated, jitter out, the pose model's silhouettes cleaned."""
+    frames, height, width = shape_THW
     p = len(tracks)
     landmarks, world = np.zeros((p, frames, 33, 3), np.float32), np.zeros((p, frames, 33, 3), np.float32)
     visibility, present = np.zeros((p, frames, 33), np.float32), np.zeros((p, frames), np.bool_)
@@ -200,12 +260,25 @@ def people_of(tracks: list[Track], frames_THWC: Bytes, fps: float) -> People:
         sides.repair({t: s.body for t, s in sorted(track.sightings.items())}, landmarks[i], world[i], visibility[i])
         for target in (landmarks, world, visibility):
             target[i] = smoothing.smooth(smoothing.fill(target[i], present[i]), fps)
-        for t, sighting in track.sightings.items():
-            masks[i, t] = silhouettes.cleaned(sighting.body.mask_HW, landmarks[i, t], visibility[i, t])
-    visibility = np.clip(visibility, 0, 1)
-    for t in range(frames):
-        silhouettes.separate(masks[:, t], landmarks[:, t], visibility[:, t])
-    return People(landmarks, world, visibility, present, masks, fps)
+        with ThreadPoolExecutor(SILHOUETTE_THREADS) as pool:
+            seen = sorted(track.sightings)
+            drawn = pool.map(_silhouette, (track.sightings[t].body for t in seen), landmarks[i, seen], visibility[i, seen])
+            for t, mask in zip(seen, drawn, strict=True):
+                masks[i, t] = mask
+    return People(landmarks, world, np.clip(visibility, 0, 1), present, masks, fps)
+
+
+def turned(vector_2: Doubles, degrees: float) -> Doubles:
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([[cos, -sin], [sin, cos]]) @ vector_2
+
+
+def _silhouette(body: Body, landmarks_33x3: Floats, visibility_33: Floats) -> Bytes:
+    """The soft silhouette in the picture, cleaned while it is small, in the crop."""
+    matrix = body.crop.matrix()
+    here = landmarks_33x3 * np.float32(CROP_SIDE / body.crop.side)
+    here[:, :2] = landmarks_33x3[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+    return pasted(silhouettes.cleaned(body.silhouette_HW, here, visibility_33), body.crop, body.size_hw)
 
 
 def confidence(track: Track) -> float:

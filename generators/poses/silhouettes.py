@@ -1,4 +1,4 @@
-"""Care of the landmark model's soft silhouettes: stray spots out, holes filled, and no pixel claimed by two people."""
+"""Care of the landmark model's soft silhouettes: stray spots out, holes filled; and how far pixels are from bones."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ SURE = 0.3
 """visibility from which a joint says where the body is"""
 FAINT = 8
 """mask value below which there is nothing"""
-CLAIM = 64
-"""mask value from which a pixel is claimed"""
 REACH = 1e6
 COARSE = 144
 """short side of the grid on which distances to bones are computed, at least"""
@@ -93,23 +91,6 @@ def bone_distance(landmarks_33x3: Floats, visibility_33: Floats, height: int, wi
         return np.full((height, width), REACH, np.float32)
     distance = cv2.distanceTransform(canvas, cv2.DIST_L2, 3) * (step / body_size(landmarks_33x3))
     return np.asarray(cv2.resize(distance, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
-
-
-def separate(masks_PHW: Bytes, landmarks_P33x3: Floats, visibility_P33: Floats) -> None:
-    """In place: a pixel that several people claim stays with the one whose bones are nearest; among equals, with the nearer person."""
-    height, width = masks_PHW.shape[1:]
-    claims = masks_PHW >= CLAIM
-    contested = claims.sum(axis=0) > 1
-    if not contested.any():
-        return
-    involved = [i for i in nearest_first(landmarks_P33x3) if (claims[i] & contested).any()]
-    cost = np.full((len(involved), height, width), REACH, np.float32)
-    for row, i in enumerate(involved):
-        distance = bone_distance(landmarks_P33x3[i], visibility_P33[i], height, width)
-        cost[row] = np.where(claims[i], distance + 0.1 * row, REACH)
-    owner = np.argmin(cost, axis=0)
-    for row, i in enumerate(involved):
-        masks_PHW[i][contested & (owner != row)] = 0
 
 
 def nearest_first(landmarks_P33x3: Floats) -> list[int]:

@@ -1,6 +1,8 @@
-"""What is known of tracked people, as records: one Person each, and per frame the boxes of hands and faces."""
+"""What is known of tracked people, as records: one Person each, and per frame the boxes of hands, faces and text."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,8 @@ LEFT_ARM, RIGHT_ARM = (11, 13, 15), (12, 14, 16)
 HANDS: tuple[tuple[int, ...], ...] = ((15, 17, 19, 21), (16, 18, 20, 22))
 FACE = tuple(range(11))
 EARS = (7, 8)
+PADDING = 0.15
+"""around the points of a hand or a face, over the longer side of their box: fingers and cheeks are wider than their points"""
 
 
 def describe(people: People) -> tuple[Person, ...]:
@@ -23,9 +27,14 @@ def describe(people: People) -> tuple[Person, ...]:
     return tuple(_person(people, p) for p in range(people.count))
 
 
-def boxes(people: People) -> tuple[FrameBoxes, ...]:
-    """Per frame, the boxes of hands and faces that are in the picture and visible, in the order of the people, left hand first."""
-    return tuple(_frame_boxes(people, t) for t in range(people.frames))
+def boxes(people: People, text: Sequence[tuple[Box, ...]] = ()) -> tuple[FrameBoxes, ...]:
+    """Per frame, the boxes of hands and faces that are in the picture and visible, in the order of the people, left hand first.
+
+    Where a hand or a face was read (`people.details`), its box holds all its points and PADDING on every side; else it is estimated from
+    the body's landmarks. `text`: boxes of text per frame, see lettering.TextFinder; they are passed on.
+    """
+    found = (_frame_boxes(people, t) for t in range(people.frames))
+    return tuple(at.model_copy(update={"text": lines}) for at, lines in zip(found, text or ((),) * people.frames, strict=True))
 
 
 def seen_joints(people: People) -> Bools:
@@ -160,13 +169,28 @@ def _body_box(landmarks_T33x3: Floats, seen_T33: Bools, size_hw: tuple[int, int]
 def _frame_boxes(people: People, t: int) -> FrameBoxes:
     hands: list[Box] = []
     faces: list[Box] = []
-    for p in range(people.count):
-        if people.present_PT[p, t]:
-            xy, visibility = people.landmarks_PT33x3[p, t, :, :2].astype(np.float64), people.visibility_PT33[p, t]
-            tall = standing_height(people.world_PT33x3[p, t : t + 1], people.landmarks_PT33x3[p, t : t + 1])
-            hands += [b for h in HANDS if (b := _hand_box(xy, visibility, h, tall, people.size_hw))]
-            faces += [b for b in [_face_box(people.landmarks_PT33x3[p, t].astype(np.float64), visibility, tall, people.size_hw)] if b]
+    for p in np.flatnonzero(people.present_PT[:, t]):
+        xyz, visibility = people.landmarks_PT33x3[p, t].astype(np.float64), people.visibility_PT33[p, t]
+        tall = standing_height(people.world_PT33x3[p, t : t + 1], people.landmarks_PT33x3[p, t : t + 1])
+        for side, points in enumerate(HANDS):
+            if people.details is not None and people.details.hand_seen_PT2[p, t, side] > 0:
+                box = _box_of(people.details.hands_PT2x21x3[p, t, side], people.size_hw)
+            else:
+                box = _hand_box(xyz[:, :2], visibility, points, tall, people.size_hw)
+            hands += [box] if box else []
+        if people.details is not None and people.details.face_seen_PT[p, t] > 0:
+            box = _box_of(people.details.faces_PT468x3[p, t], people.size_hw)
+        else:
+            box = _face_box(xyz, visibility, tall, people.size_hw)
+        faces += [box] if box else []
     return FrameBoxes(hands=tuple(hands), faces=tuple(faces))
+
+
+def _box_of(points_Nx3: Floats, size_hw: tuple[int, int]) -> Box | None:
+    """Around all points, padded."""
+    low, high = points_Nx3[:, :2].min(axis=0).astype(np.float64), points_Nx3[:, :2].max(axis=0).astype(np.float64)
+    padding = PADDING * float((high - low).max())
+    return _clipped(low - padding, high + padding, size_hw)
 
 
 def _hand_box(xy_33x2: Doubles, visibility_33: Floats, points: tuple[int, ...], tall: float, size_hw: tuple[int, int]) -> Box | None:
@@ -196,10 +220,14 @@ def _face_box(landmarks_33x3: Doubles, visibility_33: Floats, tall: float, size_
 
 
 def _square(middle: Doubles, side: float, size_hw: tuple[int, int]) -> Box | None:
+    return _clipped(middle - side / 2, middle + side / 2, size_hw)
+
+
+def _clipped(low: Doubles, high: Doubles, size_hw: tuple[int, int]) -> Box | None:
     """Clipped to the picture; None when less than a quarter of it is left."""
     height, width = size_hw
-    low = np.clip(middle - side / 2, 0, [width, height])
-    high = np.clip(middle + side / 2, 0, [width, height])
-    if (high - low).prod() < 0.25 * side * side:
+    whole = float((high - low).prod())
+    low, high = np.clip(low, 0, [width, height]), np.clip(high, 0, [width, height])
+    if (high - low).prod() < 0.25 * whole:
         return None
     return (rounded(low[0]), rounded(low[1]), rounded(high[0]), rounded(high[1]))

@@ -12,9 +12,10 @@ from running import call
 
 from factory import steps
 from factory.plan import PlannedSpan, block_count, block_of, make_plan, shortlist, side_of, split_gallery, suits
-from factory.work.clips import SpanInfo, analyze, cut
+from factory.work.clips import analyze, cut
 from factory.work.judging import caption, check_video, select
 from factory.work.making import AnimateRequest, generate_image, generate_video
+from factory.work.spans import SpanInfo
 from generators import registry
 from manifests.errors import BadRecipe
 from manifests.recipe import Slice, SplitSpec, load_recipe, parse_recipe
@@ -167,7 +168,8 @@ def animate(**change: object) -> AnimateRequest:
 OTHER = Artifact(digest=digest_of("other"), size=1, suffix=".mp4")
 CHANGES: dict[str, object] = {
     "kind": "skeleton", "options": {"fps": 30.0}, "mode": "replacement", "clip_video": OTHER, "clip": OTHER, "driven": (1,),
-    "painted": (), "prompt": "q", "geometry": Geometry(frames=13, height=64, width=64), "seed": 2,
+    "painted": (), "views": ((digest_of("side"),),), "scene": OTHER, "prompt": "q",
+    "geometry": Geometry(frames=13, height=64, width=64), "seed": 2,
 }  # fmt: skip
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from generators.base import ImageRequest, Mode, Report
-from generators.images import drawn
+from generators.images import composing, drawn, solids
 from generators.images.collage import Collage, CollageOptions
+from generators.images.matte import cut_out
 from generators.poses.people import PeopleTracker
 from generators.poses.summary import describe
 from generators.poses.tracks import INDEX, People
@@ -147,11 +150,125 @@ def test_alpha_channel_is_the_matte(collage: Collage, gallery: dict[str, Path], 
     assert np.abs(from_alpha.astype(int) - from_matte).mean() < 4
 
 
-def test_a_cropped_character_is_confessed(collage: Collage, gallery: dict[str, Path], clip_people: People, tmp_path: Path) -> None:
-    _, whole = _paint(collage, _request({"character": gallery["man"], "scene": gallery["field"]}, clip_people), tmp_path / "a.png")
-    _, half = _paint(collage, _request({"character": gallery["half"], "scene": gallery["field"]}, clip_people), tmp_path / "b.png")
-    assert "reference_cropped" in half.reasons
-    assert half.confidence < 0.6 * whole.confidence
+def test_rounded_corners_are_no_matte(collage: Collage, gallery: dict[str, Path], clip_people: People, tmp_path: Path) -> None:
+    image = media.read_image(gallery["man"])
+    alpha = np.full(image.shape[:2], 255, np.uint8)
+    alpha[:24, :24] = alpha[-24:, -24:] = 0
+    media.write_png(tmp_path / "rounded.png", np.dstack([image, alpha]))
+    pictures = {"scene": gallery["field"]}
+    rounded, _ = _paint(collage, _request({**pictures, "character": tmp_path / "rounded.png"}, clip_people), tmp_path / "a.png")
+    plain, _ = _paint(collage, _request({**pictures, "character": gallery["man"]}, clip_people), tmp_path / "b.png")
+    assert np.abs(rounded.astype(int) - plain).mean() < 0.5
+
+
+def test_a_cut_out_trimmed_to_its_figure_is_not_cropped(
+    collage: Collage, gallery: dict[str, Path], clip_people: People, tmp_path: Path
+) -> None:
+    rgba = media.read_image_rgba(gallery["cutout"])
+    ys, xs = np.nonzero(rgba[..., 3] > 8)
+    media.write_png(tmp_path / "trim.png", np.ascontiguousarray(rgba[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1]))
+    _, report = _paint(collage, _request({"character": tmp_path / "trim.png", "scene": gallery["field"]}, clip_people), tmp_path / "o.png")
+    assert report.reasons == ()
+
+
+def _lowered(people: People, down_px: int) -> People:
+    """The clip's people moved down, out of the picture."""
+    masks = np.zeros_like(people.masks_PTHW)
+    masks[:, :, down_px:] = people.masks_PTHW[:, :, :-down_px]
+    return replace(people, landmarks_PT33x3=people.landmarks_PT33x3 + np.array([0, down_px, 0], np.float32), masks_PTHW=masks)
+
+
+def test_a_cut_body_is_cut_by_the_new_picture_too(collage: Collage, gallery: dict[str, Path], clip_people: People, tmp_path: Path) -> None:
+    pictures = {"character": gallery["half"], "scene": gallery["field"]}
+    with pytest.raises(BadInput) as caught:
+        collage.run(_request(pictures, clip_people), tmp_path / "o.png")
+    assert caught.value.code == "cropped_inside_frame"
+    image, report = _paint(collage, _request(pictures, _lowered(clip_people, 150)), tmp_path / "o.png")
+    assert "reference_cropped" in report.reasons
+    cloth = media.read_image(gallery["half"])[-1, 140:180].astype(int).mean(0)
+    assert (np.abs(image[-1].astype(int) - cloth).max(1) < 40).sum() > 15
+    alone, doubtful = _paint(collage, _request(pictures, clip_people, "replacement"), tmp_path / "o.png")
+    assert doubtful.confidence < 0.6 * report.confidence
+    assert (np.abs(alone[-1].astype(int) - alone[0, 0]).max(1) > 20).sum() > 15
+
+
+def test_who_is_meant_must_be_clear(collage: Collage, gallery: dict[str, Path], clip_people: People, tmp_path: Path) -> None:
+    man, robot = media.read_image(gallery["man"]), media.read_image(gallery["robot"])
+    media.write_png(tmp_path / "two.png", np.hstack([man, robot]))
+    with pytest.raises(BadInput) as caught:
+        collage.run(_request({"character": tmp_path / "two.png"}, clip_people), tmp_path / "o.png")
+    assert caught.value.code == "several_people"
+    assert "\n" not in str(caught.value)
+
+
+def test_poor_pairs_say_so(collage: Collage, gallery: dict[str, Path], clip_people: People, tmp_path: Path) -> None:
+    image, scene = media.read_image(gallery["man"]), {"scene": gallery["field"]}
+    media.write_png(tmp_path / "lying.png", np.ascontiguousarray(np.rot90(image)))
+    media.write_png(tmp_path / "tiny.png", np.asarray(cv2.resize(image, (58, 80), interpolation=cv2.INTER_AREA), np.uint8))
+    media.write_png(tmp_path / "side.png", drawn.mannequin(9, 320, "left"))
+    for name, reason in (("lying", "not_upright"), ("tiny", "too_small_in_picture"), ("side", "turned_away")):
+        request = _request({"character": tmp_path / f"{name}.png", **scene}, clip_people)
+        _, report = _paint(collage, request, tmp_path / "o.png")
+        assert reason in report.reasons
+        assert report.confidence < 0.75
+
+
+@pytest.mark.parametrize(("kind", "seed", "behind"), [("man", 1, 1), ("man", 3, 2), ("robot", 2, 1)])
+def test_edges_are_those_of_the_figure(monkeypatch: pytest.MonkeyPatch, tracker: PeopleTracker, kind: str, seed: int, behind: int) -> None:
+    """A drawn figure before one scene, cut out and put before another, against the same figure drawn there."""
+    kept: list[tuple[np.ndarray, np.ndarray]] = []
+    render = solids.render
+
+    def watched(*args: Any) -> tuple[np.ndarray, np.ndarray]:
+        kept.append(render(*args))
+        return kept[-1]
+
+    monkeypatch.setattr(solids, "render", watched)
+    drawing = drawn.draw_mannequin(seed, 384) if kind == "man" else drawn.draw_robot(seed, 384)
+    (bright, alpha), (height, width) = kept[0], drawing.alpha_HW.shape
+    colour = np.clip(bright, 0, 255)
+    old, new = drawn.scene(behind, height, width), drawn.scene(0, height, width)
+    image = np.round(old * (1 - alpha[..., None]) + colour * alpha[..., None]).astype(np.uint8)
+    cut = cut_out(np.dstack([image, np.full((height, width), 255, np.uint8)]), tracker)
+    got = new * (1 - cut.alpha_HW[..., None]) + cut.image_HWC * cut.alpha_HW[..., None]
+    true = new * (1 - alpha[..., None]) + colour * alpha[..., None]
+    solid, disc = (alpha > 0.5).astype(np.uint8), np.ones((11, 11), np.uint8)
+    band = cv2.dilate(solid, disc) > cv2.erode(solid, disc)
+    assert np.abs(cut.alpha_HW - alpha)[band].mean() < 0.03
+    assert np.linalg.norm(got - true, axis=2)[band].mean() < 5
+
+
+def test_the_shadow_lies_under_the_feet_and_away_from_the_light() -> None:
+    floor = np.full((200, 240, 3), 160, np.uint8)
+    cover = np.zeros((200, 240), np.float32)
+    cover[40:160, 110:130] = 1
+    feet = np.zeros((33, 2), np.float32)
+    feet[FEET] = [[116, 156], [112, 160], [124, 156], [128, 160]]
+    dark = {side: 160 - composing.shaded(floor, cover, feet, 70.0, 0.5, side)[..., 0].astype(int) for side in (-1.0, 0.0, 1.0)}
+    for found in dark.values():
+        assert found.argmax() // 240 == pytest.approx(160, abs=4)
+        assert found[159, 112] > 40
+        assert found[159, 128] > 40
+        assert found[:100].max() < 4
+    centre = {side: float((found.sum(0) * np.arange(240)).sum() / found.sum()) for side, found in dark.items()}
+    assert centre[0.0] == pytest.approx(120, abs=1)
+    assert centre[1.0] < 118
+    assert centre[-1.0] > 122
+
+
+def test_the_light_of_a_scene() -> None:
+    ramp = np.repeat(np.linspace(60, 220, 240)[None, :, None], 200, 0).repeat(3, 2).astype(np.uint8)
+    assert composing.light_of(ramp).side == 1
+    assert composing.light_of(np.ascontiguousarray(ramp[:, ::-1])).side == -1
+    flat = np.full((200, 240, 3), (200, 160, 110), np.uint8)
+    assert composing.light_of(flat).side == 0
+    cold, warm = composing.light_of(np.full_like(flat, (110, 150, 200))), composing.light_of(flat)
+    skin, alpha = np.full((60, 60, 3), (190, 150, 130), np.uint8), np.ones((60, 60), np.float32)
+    before = composing.to_lab(skin).mean((0, 1))
+    warmed, cooled = (composing.to_lab(composing.matched(skin, alpha, a, b, 0.35)).mean((0, 1)) for a, b in ((cold, warm), (warm, cold)))
+    assert before[2] + 3 < warmed[2] < before[2] + 12
+    assert before[2] - 12 < cooled[2] < before[2] - 3
+    assert np.abs(warmed - before).max() < 12
 
 
 def test_clothing_dyes_the_shirt_only(
@@ -160,14 +277,18 @@ def test_clothing_dyes_the_shirt_only(
     plain, _ = _paint(collage, _request({"character": gallery["man"]}, clip_people, "replacement"), tmp_path / "a.png")
     pictures = {"character": gallery["man"], "clothing": gallery["red"]}
     dyed, report = _paint(collage, _request(pictures, clip_people, "replacement"), tmp_path / "b.png")
-    assert "clothing_unused" not in report.reasons
+    assert report.reasons == ("clothing_colour_only",)
+    old_cloth = np.array([121, 66, 164])
+    shirt = np.abs(plain.astype(int) - old_cloth).max(2) < 50
+    assert shirt.sum() > 500
+    assert (np.abs(dyed.astype(int) - plain).max(2)[shirt] > 20).mean() > 0.95
     xy = tracker.still(plain).landmarks_PT33x3[0, 0, :, :2]
     chest = xy[[11, 12, 23, 24]].mean(0)
     knee, nose = xy[INDEX["left_knee"]], xy[INDEX["nose"]]
 
     def at(image: np.ndarray, point: np.ndarray) -> np.ndarray:
         x, y = np.round(point).astype(int)
-        return image[y - 3 : y + 4, x - 3 : x + 4].reshape(-1, 3).astype(float).mean(0)
+        return np.asarray(image[y - 3 : y + 4, x - 3 : x + 4].reshape(-1, 3).astype(float).mean(0))
 
     assert np.linalg.norm(at(dyed, chest) - [200, 30, 40]) < np.linalg.norm(at(plain, chest) - [200, 30, 40]) - 40
     assert np.abs(at(dyed, knee) - at(plain, knee)).max() < 3

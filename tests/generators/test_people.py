@@ -7,10 +7,13 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from generators.images.scenes import scene
 from generators.poses import association, blazepose, sides, silhouettes, smoothing, summary
+from generators.poses.lookout import Lookout
 from generators.poses.people import PeopleTracker
 from generators.poses.tracks import INDEX, People
 from manifests import media
@@ -136,6 +139,98 @@ def swapped_frames(pixels_THWC: np.ndarray, people: People) -> int:
 def _redness(pixels_HWC: np.ndarray, mask_HW: np.ndarray) -> float:
     inside = pixels_HWC[mask_HW > 200].astype(float)
     return float((inside[:, 0] - inside[:, 2]).mean())
+
+
+class Street:
+    """The man of the single clip, cut out, twice in one picture: as he is, and mirrored in other colours."""
+
+    def __init__(self, frames_THWC: np.ndarray, people: People) -> None:
+        back_and_forth = [*range(len(frames_THWC)), *range(len(frames_THWC) - 2, 0, -1)]
+        self.pixels, self.masks = frames_THWC[back_and_forth], people.masks_PTHW[0][back_and_forth]
+        hsv = np.stack([cv2.cvtColor(f, cv2.COLOR_RGB2HSV) for f in self.pixels]).astype(int)
+        changed = np.stack([(hsv[..., 0] + 60) % 180, np.minimum(hsv[..., 1] + 70, 255), hsv[..., 2]], axis=-1).astype(np.uint8)
+        self.other = np.stack([cv2.cvtColor(f, cv2.COLOR_HSV2RGB) for f in changed])
+
+    def frames(self, first_T: np.ndarray, second_T: np.ndarray) -> np.ndarray:
+        """Frames 520 px wide with the two at these places, the first before the second."""
+        height = self.pixels.shape[1]
+        out = np.repeat(scene(2, height, 520)[None], len(first_T), axis=0)
+        for t, (x, y) in enumerate(zip(first_T, second_T, strict=True)):
+            late = (t + 9) % len(self.pixels)
+            self._put(out[t], self.other[late, :, ::-1], self.masks[late, :, ::-1], y)
+            self._put(out[t], self.pixels[t % len(self.pixels)], self.masks[t % len(self.pixels)], x)
+        return out
+
+    def _put(self, onto: np.ndarray, pixels: np.ndarray, mask: np.ndarray, x: float) -> None:
+        move = np.array([[1, 0, x - np.flatnonzero(mask.max(axis=0) > 127).mean()], [0, 1, 0]])
+        size = (onto.shape[1], onto.shape[0])
+        share = cv2.warpAffine(np.ascontiguousarray(mask), move, size)[..., None] / 255
+        onto[:] = cv2.warpAffine(np.ascontiguousarray(pixels), move, size) * share + onto * (1 - share)
+
+
+@pytest.fixture(scope="module")
+def street(frames: Callable[[str], np.ndarray], single: People) -> Street:
+    return Street(frames("single"), single)
+
+
+def nearest(people: People, track: int, places_2T: np.ndarray) -> np.ndarray:
+    """Per frame, which of the two places the track's hips are nearest to; -1 where the track is absent or the two
+    are close, because they lean and hips tell little then."""
+    hips = people.landmarks_PT33x3[track][:, [23, 24], 0].mean(axis=1)
+    sure = (np.abs(places_2T[0] - places_2T[1]) > 100) & people.present_PT[track]
+    return np.where(sure, np.abs(places_2T - hips).argmin(axis=0), -1)
+
+
+def test_two_who_walk_through_each_other_keep_their_names(tracker: PeopleTracker, street: Street) -> None:
+    along = np.linspace(60, 460, 32)
+    places = np.stack([along, 520 - along])
+    people = tracker.track(street.frames(*places), 16.0)
+    assert people.count == 2
+    for track in (0, 1):
+        assert people.present_PT[track].mean() > 0.8
+        assert set(nearest(people, track, places)) - {-1} == {track}
+
+
+def test_who_leaves_the_picture_and_returns_is_the_same_person(tracker: PeopleTracker, street: Street) -> None:
+    t = np.arange(38)
+    places = np.stack([200 - 32.0 * np.minimum(t, 37 - t), np.full(38, 400.0)])
+    people = tracker.track(street.frames(*places), 16.0)
+    assert people.count == 2
+    assert people.present_PT[1].all()
+    assert people.present_PT[0, :5].all()
+    assert people.present_PT[0, -5:].all()
+    assert not people.present_PT[0, 14:24].any()
+    assert not people.masks_PTHW[0, 14:24].any()
+
+
+def test_a_late_short_visit_is_not_forgotten_in_a_long_clip(frames: Callable[[str], np.ndarray], tracker: PeopleTracker) -> None:
+    """One second of somebody counts, however long the rest is."""
+    pixels = frames("single")[:20]
+    people = tracker.track(np.concatenate([np.full((80, *pixels.shape[1:]), 90, np.uint8), pixels]), 16.0)
+    assert people.count == 1
+    assert people.present_PT[0, 82:].all()
+    assert not people.present_PT[0, :79].any()
+
+
+def test_scenery_is_nobody_however_long_it_is_taken_for_somebody(tracker: PeopleTracker, frames: Callable[[str], np.ndarray]) -> None:
+    """Once the man is gone, the things on the floor behind him look like somebody to the detector; the joints waver with the crop."""
+    pixels = frames("single")[:22, :, 48:]
+    mask = cv2.dilate((tracker.track(pixels, 16.0).masks_PTHW[0, 0] > 0).astype(np.uint8), np.ones((23, 23), np.uint8)) > 0
+    hall = pixels[0].copy()
+    hall[mask] = np.broadcast_to(np.median(hall, axis=1, keepdims=True), hall.shape)[mask].astype(np.uint8)
+    people = tracker.track(np.concatenate([pixels[:10], np.repeat(hall[None], 9, axis=0), pixels[10:]]), 16.0)
+    assert people.count == 1
+    assert people.present_PT[0].tolist() == [True] * 10 + [False] * 9 + [True] * 12
+
+
+def test_a_look_ahead_changes_nothing(tracker: PeopleTracker, frames: Callable[[str], np.ndarray]) -> None:
+    pixels = frames("single")[:8]
+    with Lookout(tracker.model, pixels, 16.0) as lookout:
+        assert [t for t in range(8) if lookout.scheduled(t)] == [0, 2, 4, 6]
+        seen = [lookout.at(t) for t in range(8)]
+    for t, found in enumerate(seen):
+        straight = tracker.model.detect_closely(pixels[t]) if t == 0 else tracker.model.detect(pixels[t])
+        assert [d.score for d in found] == [d.score for d in straight]
 
 
 def test_no_pixel_belongs_to_two_people(crossing: People) -> None:

@@ -17,7 +17,6 @@ from generators.base import VideoRequest
 from generators.images import drawn
 from generators.poses.people import PeopleTracker
 from generators.poses.tracks import INDEX, People
-from generators.videos.plate import clean_plate, fill_from, inpaint
 from generators.videos.puppet.generator import Puppet, PuppetOptions
 from generators.videos.puppet.motion import motion_of
 from generators.videos.puppet.numerics import sampled, savitzky_golay
@@ -269,61 +268,6 @@ def test_what_cannot_be_used_is_refused(code: str, change, puppet: Puppet, stage
         puppet.run(change(request(stage, "animation", pictures["stranger"]), files), tmp_path / "out.mp4")
     assert caught.value.code == code
     assert not (tmp_path / "out.mp4").exists()
-
-
-def scene_with_square(camera_px_per_frame: float) -> tuple[Frames, npt.NDArray[np.uint8], Frames]:
-    """A textured scene, a bright square that crosses it, and optionally a panning camera: frames, masks, first frame's empty scene."""
-    rng = np.random.default_rng(0)
-    big = cv2.GaussianBlur(rng.integers(0, 255, (160, 260, 3)).astype(np.uint8), (0, 0), 2)
-    big = np.clip((big.astype(float) - 127) * 6 + 110, 20, 200).astype(np.uint8)
-    frames, masks = [], []
-    for t in range(13):
-        move = np.array([[1, 0, -20 - camera_px_per_frame * t], [0, 1, -10.0]])
-        frame = cv2.warpAffine(big, move, (160, 128))
-        mask = np.zeros((128, 160), np.uint8)
-        mask[50:80, 10 + 9 * t : 30 + 9 * t] = 255
-        frames.append(np.where(mask[..., None] > 0, 255, frame).astype(np.uint8))
-        masks.append(mask)
-    return np.stack(frames), np.stack(masks), big[10:138, 20:180]
-
-
-@pytest.mark.parametrize("camera", [0.0, 2.0])
-def test_the_plate_shows_what_was_ever_seen(camera: float) -> None:
-    frames, masks, scene = scene_with_square(camera)
-    plate = clean_plate(frames, masks)
-    assert (plate.camera_px == 0) == (camera == 0)
-    assert not plate.never_THW.any() or camera > 0
-    error = np.abs(plate.frames_THWC[0].astype(int) - scene).mean(2)
-    assert error[masks[0] > 0].mean() < (1 if camera == 0 else 8)
-    far = ~plate.removed_THW[6]
-    far = cv2.erode(far.astype(np.uint8), np.ones((13, 13))) > 0
-    assert (plate.frames_THWC[6][far] == frames[6][far]).all()
-
-
-def test_what_was_never_seen_counts_as_invented() -> None:
-    frames, masks, _ = scene_with_square(0)
-    plate = clean_plate(frames[:1].repeat(5, 0), masks[:1].repeat(5, 0))
-    assert plate.never_THW[2][60, 20]
-    assert plate.exposed(2, np.zeros((128, 160))) == 1
-    assert plate.exposed(2, np.full((128, 160), 255.0)) == 0
-    assert plate.frames_THWC[2][60, 20].max() < 240, "the fill does not repeat the person"
-
-
-def test_fills() -> None:
-    y, x = np.indices((96, 120), dtype=np.float32)
-    gradient = np.stack([y + x, 200 - y, 60 + x], 2).astype(np.uint8)
-    hole = np.zeros((96, 120), bool)
-    hole[30:70, 40:80] = True
-    spoiled = np.where(hole[..., None], 0, gradient).astype(np.uint8)
-    assert np.abs(inpaint(spoiled, hole).astype(int) - gradient).max() < 8
-    stripes = np.where((x.astype(int) // 6 % 2 > 0)[..., None], (200, 60, 60), (40, 60, 180)).astype(np.uint8)
-    filled = inpaint(np.where(hole[..., None], 128, stripes).astype(np.uint8), hole)
-    assert np.abs(filled.astype(int) - stripes)[hole].mean() < 40
-    assert (filled == inpaint(np.where(hole[..., None], 128, stripes).astype(np.uint8), hole)).all()
-    assert (filled[:20] == stripes[:20]).all()
-    for whole in (np.zeros_like(hole), np.ones_like(hole)):
-        assert (inpaint(stripes, whole) == stripes).all()
-        assert fill_from(stripes, whole).shape == stripes.shape
 
 
 def test_numbers(stage: Stage) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from generators.masks import slots
-from generators.masks.slots import ABSENT, SlotMap, TrackerMasks
+from generators.masks.slots import ABSENT, SlotMap
 from generators.poses.tracks import People
 from manifests import masks
 from manifests.errors import BadInput
@@ -113,11 +113,3 @@ def test_maps_that_do_not_fit_are_refused(tracks: tuple[int, ...]) -> None:
 def test_a_reference_is_one_picture() -> None:
     with pytest.raises(BadInput, match="one picture"):
         slots.draw_reference_mask(squares(5), SlotMap((0,)), "animation")
-
-
-def test_the_default_extractor_gives_the_tracked_masks_of_these_very_frames() -> None:
-    people = squares(5, 30)
-    given = TrackerMasks().extract(np.zeros((3, 40, 64, 3), np.uint8), people)
-    assert (given == people.masks_PTHW).all()
-    with pytest.raises(BadInput, match="analyse"):
-        TrackerMasks().extract(np.zeros((3, 20, 32, 3), np.uint8), people)

@@ -9,6 +9,7 @@ import numpy as np
 
 from generators.poses.tracks import INDEX, People
 from generators.videos.plate import fill_from
+from generators.videos.puppet.knuckles import landmarks_of
 from generators.videos.puppet.numerics import Array
 from generators.videos.puppet.skeleton import (
     BONES,
@@ -29,6 +30,8 @@ from manifests.errors import BadInput
 TORSO_MIN_PX = 16.0
 PROFILE_COS = 0.5
 """a picture turned further than 60° is a profile"""
+_CLEAR_OF_BODY = 0.3
+"""torso lengths from the spine at which a wrist stands beside the body, even in profile"""
 _GRABCUT_SEED = 7
 
 
@@ -56,7 +59,8 @@ class Figure:
     """size before stretching"""
     cut_below: bool
     """the body leaves the picture through its lower edge"""
-    head_cropped: bool
+    face_468x3: Array | None = None
+    """MediaPipe's face mesh in the picture's pixels; None where no face is seen or nobody looked"""
 
     @property
     def torso_px(self) -> float:
@@ -115,23 +119,38 @@ def rescaled(image_HWC: Array, people: People, factor: float) -> tuple[Array, Pe
     how = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
     masks = [[cv2.resize(m, (w, h), interpolation=cv2.INTER_LINEAR) for m in frames] for frames in people.masks_PTHW]
     ratio = np.array([w / image_HWC.shape[1], h / image_HWC.shape[0], factor], np.float32)
+    details = people.details and replace(
+        people.details, hands_PT2x21x3=people.details.hands_PT2x21x3 * ratio, faces_PT468x3=people.details.faces_PT468x3 * ratio
+    )
     return cv2.resize(image_HWC, (w, h), interpolation=how), replace(
-        people, landmarks_PT33x3=people.landmarks_PT33x3 * ratio, masks_PTHW=np.array(masks, np.uint8)
+        people, landmarks_PT33x3=people.landmarks_PT33x3 * ratio, masks_PTHW=np.array(masks, np.uint8), details=details
     )
 
 
 def _stretched(image_HWC: Array, mask_HW: Array) -> tuple[Array, Array]:
     """Room below a body that the picture cuts off: its last rows are pulled down (mirroring them would double the hands)."""
     h, w = mask_HW.shape
-    more, band = int(0.25 * h), int(0.10 * h)
+    more, band = int(0.25 * h), max(2, int(0.03 * h))
     pulled = cv2.resize(image_HWC[-band:], (w, more + band), interpolation=cv2.INTER_CUBIC)
     return np.vstack([image_HWC[:-band], pulled]), cv2.copyMakeBorder(mask_HW, 0, more, 0, 0, cv2.BORDER_REPLICATE)
+
+
+def _off_spine(joints: Array, joint: int) -> float:
+    """Distance of a joint from the spine's line, in torso lengths."""
+    up = joints[NECK] - joints[PELVIS]
+    off = joints[joint] - joints[PELVIS]
+    return abs(float(up[0] * off[1] - up[1] * off[0])) / float(up @ up + 1e-9)
 
 
 def _bones_seen(joints: Array, visible: Array, hw: tuple[int, int], height: int) -> frozenset[str]:
     h, w = hw
     inside = ((joints > -0.03 * h) & (joints < [w + 0.03 * h, height])).all(1)
-    seen = inside & (visible > np.where(joints[:, 1] > 0.97 * h, 0.15, 0.5))
+    least = np.where(joints[:, 1] > 0.97 * h, 0.15, 0.5)
+    for limb in (limb for limb in LIMBS.values() if limb.is_arm):
+        if _off_spine(joints, limb.joints[2]) > _CLEAR_OF_BODY:
+            arm = list(limb.joints[1:])
+            least[arm] = np.minimum(least[arm], 0.35)  # of an arm on the far side models are unsure, though it shows beside the body
+    seen = inside & (visible > least)
     bones = {name for name, b in BONES.items() if seen[b.start] and seen[b.end]}
     for limb in LIMBS.values():
         if limb.bones[1] not in bones:
@@ -149,13 +168,18 @@ def _lengths_m(joints: Array, world: Array, scale: float) -> dict[str, float]:
     return lengths
 
 
+def _face(people: People, track: int) -> Array | None:
+    seen = people.details is not None and people.details.face_seen_PT[track, 0] > 0
+    return people.details.faces_PT468x3[track, 0].astype(float) if people.details is not None and seen else None
+
+
 def figure_of(image_HWC: Array, people: People, track: int) -> Figure:
     """Read one person of a picture.
 
     Raises BadInput: "too_small" when the torso is shorter than 16 px, "torso_cropped" when shoulders or hips lie outside.
     """
     h, w = image_HWC.shape[:2]
-    landmarks, mask = people.landmarks_PT33x3[track, 0, :, :2].astype(float), people.masks_PTHW[track, 0]
+    landmarks, mask = landmarks_of(people, track)[0], people.masks_PTHW[track, 0]
     world33 = people.world_PT33x3[track, 0].astype(float)
     joints, world, visible = joints_of(landmarks), joints_of(world33), visibility_of(people.visibility_PT33[track, 0].astype(float))
     scale = float(pixels_per_metre(landmarks, world33))
@@ -167,7 +191,6 @@ def figure_of(image_HWC: Array, people: People, track: int) -> Figure:
     if not ((joints[[NECK, HEAD]] > 0) & (joints[[NECK, HEAD]] < [w, h])).all():
         raise BadInput("the character's shoulders or head lie outside the picture; paint it whole", "torso_cropped")
     cut = bool((mask[-3:] > 128).mean() > 0.02)
-    head_cropped = bool((mask[:3] > 128).mean() > 0.03)
     if cut:
         image_HWC, mask = _stretched(image_HWC, mask)
     return Figure(
@@ -184,7 +207,7 @@ def figure_of(image_HWC: Array, people: People, track: int) -> Figure:
         lengths_m=_lengths_m(joints, world, scale),
         picture_hw=(h, w),
         cut_below=cut,
-        head_cropped=head_cropped,
+        face_468x3=_face(people, track),
     )
 
 
@@ -217,9 +240,15 @@ def _grabcut(image_HWC: Array, certain: Array, likely: Array, possible: Array) -
     state[possible] = cv2.GC_PR_BGD
     state[likely] = cv2.GC_PR_FGD
     state[certain] = cv2.GC_FGD
-    if (state == cv2.GC_BGD).sum() > 500 and certain.any():
+    ys, xs = np.nonzero(possible | likely)
+    margin = max(8, (int(ys.max()) - int(ys.min())) // 8) if len(ys) else 0
+    part = np.s_[max(0, ys.min() - margin) : ys.max() + margin, max(0, xs.min() - margin) : xs.max() + margin] if len(ys) else np.s_[:, :]
+    near = np.ascontiguousarray(state[part])
+    if (near == cv2.GC_BGD).sum() > 500 and certain.any():
         cv2.setRNGSeed(_GRABCUT_SEED)  # its k-means draws from OpenCV's global generator
-        cv2.grabCut(image_HWC[..., ::-1].copy(), state, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
+        pixels = np.ascontiguousarray(image_HWC[part][..., ::-1])
+        cv2.grabCut(pixels, near, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_MASK)
+        state[part] = near
     return np.asarray((state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD), np.uint8)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from generators.videos.puppet.cutout import Figure
-from generators.videos.puppet.layers import Layer
+from generators.videos.puppet.layers import MOUTH, Layer
 from generators.videos.puppet.numerics import Array, angle_of, rotation, smoothstep, wrapped
 from generators.videos.puppet.retarget import Pose
 from generators.videos.puppet.skeleton import BONES, HEAD, LIMBS, NECK, PELVIS, Limb, bone_vectors
@@ -13,8 +15,23 @@ from generators.videos.puppet.skeleton import BONES, HEAD, LIMBS, NECK, PELVIS, 
 _STIFF_FROM, _STIFF_TO = 0.9, 1.9
 """bend in radians between which a joint changes from smooth skin to two stiff pieces with round ends"""
 
-Turn = tuple[float, Array]
-"""An angle and a 2×2 stretch in the reference picture's axes; the map is rotation(angle) @ stretch."""
+
+@dataclass(frozen=True)
+class Turn:
+    """How a bone goes from the picture to the frame: rotation(angle) @ stretch, about either of its joints."""
+
+    angle: float
+    stretch_2x2: Array
+    """in the reference picture's axes"""
+    along_2: Array
+    """the bone's direction in the picture, of length one; zero for what has no ends"""
+    excess: float
+    """how much more (or, negative, less) it is stretched along than across"""
+
+    def stretched(self, off_Vx2: Array, end: bool) -> Array:
+        """Offsets from the bone's start, or from its end, stretched; the round caps past the joint stay round."""
+        past = np.maximum((off_Vx2 @ self.along_2) * (1 if end else -1), 0) * (1 if end else -1)
+        return np.asarray(off_Vx2 @ self.stretch_2x2.T - self.excess * past[:, None] * self.along_2)
 
 
 def _bone_turn(figure: Figure, pose: Pose, t: int, bone: str) -> Turn:
@@ -23,13 +40,13 @@ def _bone_turn(figure: Figure, pose: Pose, t: int, bone: str) -> Turn:
     axis = rotation(float(angle_of(before)))
     longer = np.clip(np.linalg.norm(after) / (np.linalg.norm(before) + 1e-6), 0.1, 1.8 * size)
     turn = float(wrapped(angle_of(after) - angle_of(before)))
-    return turn, axis @ np.diag([longer, size]) @ axis.T
+    return Turn(turn, axis @ np.diag([longer, size]) @ axis.T, axis[:, 0], float(longer - size))
 
 
 def _torso_turn(figure: Figure, pose: Pose, t: int, end: int) -> Turn:
     before, after = bone_vectors(figure.joints_19x2, "spine"), bone_vectors(pose.joints_T19x2[t], "spine")
     turn = float(wrapped(angle_of(after) - angle_of(before)))
-    return turn, rotation(-turn) @ pose.ends_T2x2x2[t, end]
+    return Turn(turn, rotation(-turn) @ pose.ends_T2x2x2[t, end], np.zeros(2), 0.0)
 
 
 def _torso(figure: Figure, pose: Pose, t: int, layer: Layer) -> Array:
@@ -42,16 +59,16 @@ def _torso(figure: Figure, pose: Pose, t: int, layer: Layer) -> Array:
         return np.asarray(out)
     with_leg = []
     for side in ("left", "right"):
-        turn, stretch = _bone_turn(figure, pose, t, f"{side}_thigh")
+        turn = _bone_turn(figure, pose, t, f"{side}_thigh")
         hip = BONES[f"{side}_thigh"].start
-        with_leg.append((v - j[hip]) @ (rotation(turn) @ stretch).T + target[hip])
+        with_leg.append((v - j[hip]) @ (rotation(turn.angle) @ turn.stretch_2x2).T + target[hip])
     left = layer.weights["side"][:, None]
     return np.asarray(out * (1 - lap) + lap * (with_leg[0] * left + with_leg[1] * (1 - left)))
 
 
 def _head(figure: Figure, pose: Pose, t: int, layer: Layer) -> Array:
     v, j, target = layer.vertices_Vx2, figure.joints_19x2, pose.joints_T19x2[t]
-    off = v - j[HEAD]
+    off = v + pose.face_TxVx2[t] - j[HEAD]
     reach = 0.62 * np.linalg.norm(j[HEAD] - j[NECK])
     face = np.clip(1 - (off**2).sum(1) / reach**2, 0, 1)[:, None]  # the face slides over the skull
     turned = (off + face * pose.nose_Tx2[t]) @ rotation(float(pose.turn_T[t])).T * (pose.scale_T[t] / figure.scale) + target[HEAD]
@@ -78,14 +95,14 @@ def _limb(figure: Figure, pose: Pose, t: int, layer: Layer, limb: Limb, upper: b
     v, turns = layer.vertices_Vx2, _turns(figure, pose, t, limb)
     candidates = []
     for k, (joint, weight) in enumerate(zip(limb.joints[:3], ("root", "middle", "end"), strict=True)):
-        (turn0, stretch0), (turn1, stretch1) = turns[k], turns[k + 1]
-        bend = float(wrapped(np.array(turn1 - turn0)))
+        before, after = turns[k], turns[k + 1]
+        bend = float(wrapped(np.array(after.angle - before.angle)))
         share = layer.weights[weight]
         if weight == "middle":
             share = _stiffer(share, bend, upper)
         off = v - figure.joints_19x2[joint]
-        y = (off @ stretch0.T) * (1 - share[:, None]) + (off @ stretch1.T) * share[:, None]
-        angle = turn0 + share * bend
+        y = before.stretched(off, end=True) * (1 - share[:, None]) + after.stretched(off, end=False) * share[:, None]
+        angle = before.angle + share * bend
         c, s = np.cos(angle), np.sin(angle)
         candidates.append(np.stack([c * y[:, 0] - s * y[:, 1], s * y[:, 0] + c * y[:, 1]], 1) + pose.joints_T19x2[t, joint])
     return np.asarray(np.stack(candidates)[layer.weights["nearest"], np.arange(len(v))])
@@ -95,7 +112,7 @@ def posed(figure: Figure, pose: Pose, t: int, name: str, layer: Layer) -> Array:
     """Where the layer's vertices are in frame `t` (V, 2), output pixels."""
     if name == "torso":
         return _torso(figure, pose, t, layer)
-    if name == "head":
+    if name in ("head", MOUTH):
         return _head(figure, pose, t, layer)
     limb = next(limb for limb in LIMBS.values() if name in limb.bones)
     return _limb(figure, pose, t, layer, limb, upper=name == limb.bones[0])

@@ -14,6 +14,10 @@ from generators.videos.puppet.parts import Parts
 from generators.videos.puppet.skeleton import HEAD, HIPS, LIMBS, NECK, PELVIS, Limb
 
 _VISIBLE = 0.004
+_MESH_STEPS = 12
+"""squares of the mesh along the torso"""
+MOUTH = "mouth"
+"""the layer behind shut lips, see face.py; it moves with the head"""
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Layer:
     """A sheet of the cut-out. Vertices are in the reference picture's pixels."""
 
     texture_HWx4: Array
-    """premultiplied RGB and alpha, float32, 0 to 255, cropped to `origin_xy`"""
+    """premultiplied RGB and alpha, uint8, cropped to `origin_xy`"""
     origin_xy: tuple[int, int]
     vertices_Vx2: Array
     triangles_Fx3: Array
@@ -36,13 +40,14 @@ def _disc(figure: Figure, joint: int, radius: float) -> Array:
     return canvas > 0
 
 
-def _half_width(figure: Figure, depth_HW: Array, joint: int, most: float) -> float:
-    """Half of a limb's thickness at a joint, in torso lengths."""
+def _half_width(figure: Figure, depth_HW: Array, limb: Limb, most: float) -> float:
+    """Half of a limb's thickness at its middle joint, in torso lengths: as thick as the lower bone where that begins."""
     h, w = depth_HW.shape
-    x, y = np.clip(figure.joints_19x2[joint].astype(int), 0, [w - 1, h - 1])
-    r = int(0.05 * figure.torso_px)
-    near = depth_HW[max(0, y - r) : y + r + 1, max(0, x - r) : x + r + 1]
-    return float(np.clip(near.max() / figure.torso_px, 0.03, most))
+    middle, end = figure.joints_19x2[list(limb.joints[1:3])]
+    at = np.clip((middle + np.linspace(0.1, 0.5, 9)[:, None] * (end - middle)).astype(int), 0, [w - 1, h - 1])
+    r = max(1, int(0.03 * figure.torso_px))
+    across = [depth_HW[max(0, y - r) : y + r + 1, max(0, x - r) : x + r + 1].max() for x, y in at]
+    return float(np.clip(np.median(across) / figure.torso_px, 0.03, most))
 
 
 def _limb_masks(figure: Figure, parts: Parts, depth_HW: Array, limb: Limb) -> dict[str, Array]:
@@ -50,7 +55,7 @@ def _limb_masks(figure: Figure, parts: Parts, depth_HW: Array, limb: Limb) -> di
     upper, lower, last = limb.bones
     root, middle = limb.joints[:2]
     at_root, most = (0.17, 0.11) if limb.is_arm else (0.24, 0.15)
-    knob = _disc(figure, middle, _half_width(figure, depth_HW, middle, most))
+    knob = _disc(figure, middle, _half_width(figure, depth_HW, limb, most))
     masks = {}
     if upper in figure.bones:
         masks[upper] = parts.are(upper) | (_disc(figure, root, at_root) & parts.are("torso")) | (knob & parts.are(lower))
@@ -128,13 +133,18 @@ def _limb_weights(figure: Figure, v: Array, limb: Limb) -> dict[str, Array]:
     }
 
 
+def head_weights(figure: Figure, v: Array) -> Array:
+    """How far vertices (V, 2) follow the head and not the neck (V,), 0 to 1."""
+    neck, head = figure.joints_19x2[NECK], figure.joints_19x2[HEAD]
+    along = (v - neck) @ unit(head - neck) / (np.linalg.norm(head - neck) + 1e-6)
+    return smoothstep(along, 0.05, 0.6)
+
+
 def _weights(figure: Figure, name: str, v: Array, has_lap: bool) -> dict[str, Array]:
     if name == "torso":
         return _torso_weights(figure, v, has_lap)
     if name == "head":
-        neck, head = figure.joints_19x2[NECK], figure.joints_19x2[HEAD]
-        along = (v - neck) @ unit(head - neck) / (np.linalg.norm(head - neck) + 1e-6)
-        return {"head": smoothstep(along, 0.05, 0.6)}
+        return {"head": head_weights(figure, v)}
     return _limb_weights(figure, v, next(limb for limb in LIMBS.values() if name in limb.bones))
 
 
@@ -178,7 +188,7 @@ def layers_of(figure: Figure, matte: Matte, parts: Parts) -> dict[str, Layer]:
         alpha = (alpha * edge * near).astype(np.float32)
         if not (alpha > _VISIBLE).any():
             continue
-        texture, origin = _cropped(np.dstack([rgb * alpha[..., None], alpha * 255]).astype(np.float32))
-        vertices, triangles = _mesh(alpha, max(5, int(figure.torso_px / 16)))
+        texture, origin = _cropped(np.round(np.dstack([rgb * alpha[..., None], alpha * 255])).astype(np.uint8))
+        vertices, triangles = _mesh(alpha, max(5, int(figure.torso_px / _MESH_STEPS)))
         layers[name] = Layer(texture, origin, vertices, triangles, _weights(figure, name, vertices, has_lap))
     return layers

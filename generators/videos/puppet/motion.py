@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from generators.poses.tracks import INDEX, LANDMARKS, People
+from generators.poses.tracks import INDEX, People
+from generators.videos.puppet.knuckles import landmarks_of
 from generators.videos.puppet.numerics import Array, running_median, savitzky_golay
 from generators.videos.puppet.skeleton import (
     BONES,
     HEAD,
+    OTHER_SIDE,
     body_yaw,
     bone_vectors,
     head_roll,
@@ -42,6 +44,7 @@ class Motion:
     """share of the visible joints that lie on the person's silhouette"""
     lengths_m: dict[str, float]
     """true bone lengths"""
+    fps: float
 
     @property
     def frames(self) -> int:
@@ -79,23 +82,18 @@ def _on_mask(joints_T19x2: Array, visible_T19: Array, masks_THW: Array) -> Array
     return shares
 
 
-_OTHER_SIDE = [
-    INDEX.get(name.replace("left", "right") if "left" in name else name.replace("right", "left"), i) for i, name in enumerate(LANDMARKS)
-]
-
-
 def motion_of(people: People, track: int, about_face: bool = False) -> Motion:
     """The movement of one person of the clip.
 
     about_face: read it as that of somebody who faces the other way with the same outline, left and right changed over. Only `yaw_T`
     still tells how the person really stands.
     """
-    landmarks = people.landmarks_PT33x3[track, ..., :2].astype(float)
+    landmarks = landmarks_of(people, track)
     world = people.world_PT33x3[track].astype(float)
     visibility = people.visibility_PT33[track].astype(float)
     yaw = np.unwrap(body_yaw(_steady(world, people.fps)))
     if about_face:
-        landmarks, world, visibility = landmarks[:, _OTHER_SIDE], world[:, _OTHER_SIDE] * [1, 1, -1], visibility[:, _OTHER_SIDE]
+        landmarks, world, visibility = landmarks[:, OTHER_SIDE], world[:, OTHER_SIDE] * [1, 1, -1], visibility[:, OTHER_SIDE]
     window = _window(people.fps)
     scale = savitzky_golay(running_median(pixels_per_metre(landmarks, world), 3), 4 * window + 1, 1)
     scale = np.maximum(scale, 1.0)
@@ -113,4 +111,5 @@ def motion_of(people: People, track: int, about_face: bool = False) -> Motion:
         present_T=people.present_PT[track].astype(float),
         on_mask_T=_on_mask(joints, visible, people.masks_PTHW[track]),
         lengths_m=_lengths_m(joints, world_joints, scale),
+        fps=people.fps,
     )

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from generators.videos.puppet.cutout import Figure, point
-from generators.videos.puppet.numerics import Array
-from generators.videos.puppet.skeleton import ARM_BONES, BONES, HEAD, HIPS, LIMB_BONES, SHOULDERS
+from generators.videos.puppet.numerics import Array, unit
+from generators.videos.puppet.skeleton import ARM_BONES, BONES, HEAD, HIPS, LIMB_BONES, LIMBS, SHOULDERS, Limb
 
 COARSE = 2
 """labels are found at 1/COARSE of the picture's size"""
@@ -35,7 +35,7 @@ class Parts:
         return np.isin(self.label_HW, [self.names.index(n) for n in names if n in self.names])
 
 
-def _quad(figure: Figure, wide: float, tall: float) -> Array:
+def chest_quad(figure: Figure, wide: float, tall: float) -> Array:
     """Shoulders and hips, stretched about their middle, as a filled polygon (H, W, bool)."""
     corners = figure.joints_19x2[[*SHOULDERS, *HIPS[::-1]]]
     middle = corners.mean(0)
@@ -58,7 +58,7 @@ def _bone_seed(figure: Figure, bone: str, torso: Array, torso_depth_m: float) ->
 def _seeds(figure: Figure, names: tuple[str, ...]) -> Array:
     """Pixels whose part is certain (H, W, uint8); nearer limbs are drawn over farther ones."""
     seeds = np.zeros(figure.image_HWC.shape[:2], np.uint8)
-    torso = _quad(figure, 0.72, 0.95)
+    torso = chest_quad(figure, 0.72, 0.95)
     seeds[torso] = names.index("torso")
     cv2.circle(seeds, point(figure.joints_19x2[HEAD]), int(0.16 * figure.torso_px), names.index("head"), -1)
     depth = float(figure.world_19x3[[*SHOULDERS, *HIPS], 2].mean())
@@ -100,6 +100,25 @@ def _grown(seeds: Array, inside: Array, price: Array, reach: Array) -> Array:
     return label
 
 
+def _cut_at_joint(figure: Figure, label_HW: Array, names: tuple[str, ...], limb: Limb) -> None:
+    """Move the border between a limb's two long bones to the joint, in place: growing along patterned cloth may pass it by far.
+
+    A limb that is bent by more than a right angle stays as it is, because there the line through the joint cuts both bones.
+    """
+    upper, lower, _ = limb.bones
+    if not {upper, lower} <= set(names):
+        return
+    a, b, c = figure.joints_19x2[list(limb.joints[:3])]
+    before, after = unit(b - a), unit(c - b)
+    if before @ after < 0:
+        return
+    y, x = np.indices(label_HW.shape)
+    past = (np.stack([x, y], -1) - b) @ (before + after) > 0
+    is_upper, is_lower = label_HW == names.index(upper), label_HW == names.index(lower)
+    label_HW[is_upper & past] = names.index(lower)
+    label_HW[is_lower & ~past] = names.index(upper)
+
+
 def parts_of(figure: Figure, solid_HW: Array) -> Parts:
     """Label the character's pixels: geodesic distance inside the matte in units of the parts' radii, dear at colour edges."""
     h, w = solid_HW.shape
@@ -112,6 +131,9 @@ def parts_of(figure: Figure, solid_HW: Array) -> Parts:
     reach = np.array([radius[n] for n in names]) * figure.torso_px / COARSE
     label = _grown(seeds, inside, 1 + _EDGE_PRICE * np.minimum(edge, 2), reach)
     label = cv2.resize(cv2.medianBlur(label, 5), (w, h), interpolation=cv2.INTER_NEAREST)
-    chest = _quad(figure, 1.12, 1.06)
+    for limb in LIMBS.values():
+        _cut_at_joint(figure, label, names, limb)
+    chest = chest_quad(figure, 1.12, 1.06)
     arms = np.isin(label, [i for i, n in enumerate(names) if n in ARM_BONES])
+    label[figure.picture_hw[0] :][arms[figure.picture_hw[0] :]] = 0  # stretched hands would be claws
     return Parts(names, label, chest, float((arms & chest).sum() / max(1, chest.sum())))

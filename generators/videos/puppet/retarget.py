@@ -7,8 +7,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from generators.videos.puppet.cutout import Figure
+from generators.videos.puppet.ground import has_feet, held_down, on_the_ground, planted
+from generators.videos.puppet.layers import MOUTH
 from generators.videos.puppet.motion import Motion
-from generators.videos.puppet.numerics import Array, sampled, savitzky_golay, unit
+from generators.videos.puppet.numerics import Array, angle_of, ramp, sampled, savitzky_golay, unit, wrapped
 from generators.videos.puppet.skeleton import (
     ANKLES,
     BONES,
@@ -48,10 +50,19 @@ class Pose:
     """head roll to draw, relative to the picture, radians"""
     nose_Tx2: Array
     """shift of the face over the skull, in reference pixels, before the head is turned"""
+    standing_T2: Array
+    """how surely the left and the right foot stand on the ground, 0 to 1; 0 where no feet show"""
+    face_TxVx2: Array
+    """shifts of the head layer's vertices by the face's expression and turn, reference pixels; V is 1 where there is none, see face.py"""
 
     def at(self, frame_numbers: Array) -> Pose:
         """The same performance at other, fractional instants."""
         return Pose(**{f.name: sampled(getattr(self, f.name), frame_numbers) for f in fields(self)})
+
+
+def turned_deg(figure: Figure, motion: Motion) -> Array:
+    """How differently driver and picture face the camera (T,), 0 to 180."""
+    return np.asarray(np.degrees(np.abs(wrapped(motion.yaw_T - figure.yaw_rad))))
 
 
 def drawn_scale(figure: Figure, motion: Motion) -> float:
@@ -108,30 +119,15 @@ def _head(motion_head_T2: Array, neck_T2: Array, spine_T2: Array) -> Array:
     return np.asarray(neck_T2 + np.linalg.norm(motion_head_T2, axis=1)[:, None] * (np.cos(lean) * up + np.sin(lean) * across))
 
 
-def _on_the_ground(joints: Array, figure: Figure, motion: Motion, placement: Placement, fit: float) -> Array:
-    """Shift (T, 2) that lets the standing foot move as the driver's does, so that feet neither slide nor float."""
-    visible = np.median(motion.visible_T19, 0)
-    if min(visible[list(ANKLES)]) < 0.5 or not {"left_shin", "right_shin"} <= figure.bones:
-        return np.zeros((len(joints), 2))
-    driver = motion.joints_T19x2[:, list(ANKLES)] * fit
-    lower = driver[:, 0, 1] - driver[:, 1, 1]
-    soft = 0.06 * motion.lengths_m["spine"] * fit * float(np.median(motion.scale_T))
-    left = savitzky_golay(1 / (1 + np.exp(-np.clip(lower / soft, -30, 30))), 5, 1)[:, None]
-    stands = left * driver[:, 0] + (1 - left) * driver[:, 1]
-    ours = left * joints[:, ANKLES[0]] + (1 - left) * joints[:, ANKLES[1]]
-    shift = savitzky_golay(stands - ours, 7, 1)
-    return np.asarray(shift if placement.like_driver else shift - np.median(shift, 0))
-
-
-def _kept_below(joints: Array, figure: Figure, scale_T: Array) -> Array:
+def _kept_below(joints: Array, figure: Figure, height: int, scale_T: Array) -> Array:
     """Downward shift (T,) that keeps the cut edge of a half-length figure under the frame's lower edge."""
     below = (figure.image_HWC.shape[0] - figure.joints_19x2[PELVIS, 1]) * scale_T / figure.scale
-    return np.asarray(np.maximum(0, figure.picture_hw[0] + 2 - joints[:, PELVIS, 1] - below))
+    return np.asarray(np.maximum(0, height + 2 - joints[:, PELVIS, 1] - below))
 
 
-def _into_frame(joints: Array, figure: Figure) -> float:
+def _into_frame(joints: Array, figure: Figure, width: int) -> float:
     """One sideways shift for the whole clip that keeps the body inside the picture, as far as it fits; it can't make feet slide."""
-    width, feet = figure.picture_hw[1], ANKLES if {"left_shin", "right_shin"} <= figure.bones else ()
+    feet = ANKLES if {"left_shin", "right_shin"} <= figure.bones else ()
     body = joints[:, [HEAD, NECK, PELVIS, *feet], 0]
     low, high, margin = float(body.min()), float(body.max()), 0.08 * width
     if high - low > width - 2 * margin:
@@ -140,23 +136,27 @@ def _into_frame(joints: Array, figure: Figure) -> float:
 
 
 def _face(figure: Figure, motion: Motion) -> tuple[Array, Array]:
-    """Head turn (T,) and the shift of the face (T, 2)."""
-    full = (motion.roll_T - figure.roll_rad + np.pi) % (2 * np.pi) - np.pi
-    turn = np.clip(full, -1.1, 1.1)
+    """Head turn (T,) and the shift of the face (T, 2). A face that can't be seen says nothing, so the head then goes with the spine."""
+    seen = ramp(turned_deg(figure, motion), 100, 70)
+    spine = wrapped(angle_of(bone_vectors(motion.joints_T19x2, "spine")) - angle_of(bone_vectors(figure.joints_19x2, "spine")))
+    turn = np.clip(seen * wrapped(motion.roll_T - figure.roll_rad) + (1 - seen) * spine, -1.1, 1.1)
     c, s = np.cos(turn), np.sin(turn)
     upright = np.stack([c * motion.nose_Tx2[:, 0] + s * motion.nose_Tx2[:, 1], c * motion.nose_Tx2[:, 1] - s * motion.nose_Tx2[:, 0]], 1)
-    return turn, np.clip(upright - figure.nose_2, -0.07, 0.07) * figure.scale
+    return turn, np.clip(upright - figure.nose_2, -0.07, 0.07) * figure.scale * seen[:, None]
 
 
-def retarget(figure: Figure, motion: Motion, placement: Placement) -> Pose:
-    """Put the driver's movement on the character's bones."""
+def retarget(figure: Figure, motion: Motion, placement: Placement, home: Figure) -> Pose:
+    """Put the driver's movement on the character's bones.
+
+    home: the painted picture in whose scene the character stands; `figure` is it, or another view at the same size.
+    """
     scale = _sizes(figure, motion, placement)
     fit = float(np.median(scale / motion.scale_T))
     visible = np.median(motion.visible_T19, 0)
     anchor = PELVIS if visible[PELVIS] > 0.6 and "hips" in figure.bones else NECK
     root = motion.joints_T19x2[:, anchor]
     if not placement.like_driver:
-        root = figure.joints_19x2[anchor] + (root - np.median(root, 0)) * fit
+        root = home.joints_19x2[anchor] + (root - np.median(root, 0)) * fit
     joints = np.zeros((motion.frames, len(JOINT), 2))
     spine = _bone(figure, motion, scale, "spine", 0.5)
     joints[:, PELVIS] = root - (spine if anchor == NECK else 0)
@@ -169,21 +169,25 @@ def retarget(figure: Figure, motion: Motion, placement: Placement) -> Pose:
     joints[:, HEAD] = _head(_bone(figure, motion, scale, "head", 0.55), joints[:, NECK], spine)
     for bone in LIMB_BONES:
         joints[:, BONES[bone].end] = joints[:, BONES[bone].start] + _bone(figure, motion, scale, bone)
-    if anchor == PELVIS:
-        joints += _on_the_ground(joints, figure, motion, placement, fit if not placement.like_driver else 1.0)[:, None]
+    stands = np.zeros((motion.frames, 2))
+    if anchor == PELVIS and has_feet(figure, motion):
+        at = None if placement.like_driver else home
+        joints += on_the_ground(joints, figure, motion, 1.0 if placement.like_driver else fit, at)[:, None]
+        stands = planted(motion, motion.fps)
+        joints = held_down(joints, stands, figure.torso_px * float(np.median(scale)) / figure.scale)
     if figure.cut_below and not placement.like_driver:
-        joints[..., 1] += _kept_below(joints, figure, scale)[:, None]
+        joints[..., 1] += _kept_below(joints, figure, home.picture_hw[0], scale)[:, None]
     if not placement.like_driver:
-        joints[..., 0] += _into_frame(joints, figure)
+        joints[..., 0] += _into_frame(joints, figure, home.picture_hw[1])
     z = motion.world_T19x3[..., 2]
     depth = savitzky_golay(z - z[:, [PELVIS, NECK]].mean(1, keepdims=True), 9, 1)
     turn, nose = _face(figure, motion)
-    return Pose(joints, scale, np.stack(ends, 1), depth, turn, nose)
+    return Pose(joints, scale, np.stack(ends, 1), depth, turn, nose, stands, np.zeros((motion.frames, 1, 2)))
 
 
 def layer_order(pose: Pose, t: int, names: tuple[str, ...]) -> list[str]:
     """Layers from far to near."""
-    key = {"torso": 0.0, "head": 0.5}
+    key = {"torso": 0.0, MOUTH: 0.49, "head": 0.5}
     z = pose.depth_T19[t]
     for limb in LIMBS.values():
         upper, lower, _ = limb.bones

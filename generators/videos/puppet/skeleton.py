@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from generators.poses.tracks import INDEX
+from generators.poses.tracks import INDEX, LANDMARKS
 from generators.videos.puppet.numerics import Array
 
 _SOURCES: dict[str, tuple[str, ...]] = {
@@ -92,6 +92,11 @@ LIMB_BONES: tuple[str, ...] = tuple(name for limb in LIMBS.values() for name in 
 ARM_BONES: tuple[str, ...] = tuple(name for limb in LIMBS.values() if limb.is_arm for name in limb.bones)
 LONG_BONES: tuple[str, ...] = tuple(name for limb in LIMBS.values() for name in limb.bones[:2])
 """Limb bones without hands and feet."""
+
+OTHER_SIDE: list[int] = [
+    INDEX.get(name.replace("left", "right") if "left" in name else name.replace("right", "left"), i) for i, name in enumerate(LANDMARKS)
+]
+"""Landmark → the same landmark of the body's other side."""
 
 _MIX = np.zeros((len(JOINTS), len(INDEX)))
 for _i, _sources in enumerate(_SOURCES.values()):
