@@ -23,7 +23,7 @@ from manifests.errors import Damaged
 from manifests.files import replacing
 from manifests.media import Video, encode_png
 
-LAYOUT = 1
+LAYOUT = 2
 """raise it when any file of the set changes"""
 INDEX = "samples.json"
 PICTURE_PX = 896
@@ -42,7 +42,7 @@ class SampleSet:
     clips: Path
     """`<group>/NAME.mp4`"""
     characters: Path
-    """`<group>/NAME.png`"""
+    """`<group>/NAME.png`, or `<group>/NAME@VIEW.png` for each view of a character that is shown from several sides"""
     scenes: Path
     """`NAME.png`"""
 
@@ -133,11 +133,14 @@ STILLS: dict[str, _Still] = {
 }
 """Frames, chosen by eye, in which a person shows all limbs."""
 
-DRAWN: tuple[tuple[Literal["mannequin", "robot"], int, drawn.View], ...] = (
-    ("mannequin", 1, "front"), ("mannequin", 3, "front"), ("mannequin", 4, "front"), ("mannequin", 5, "front"), ("mannequin", 6, "front"),
-    ("mannequin", 8, "front"), ("robot", 1, "front"), ("robot", 2, "front"), ("robot", 4, "front"), ("mannequin", 9, "left"),
-    ("mannequin", 10, "right"), ("robot", 5, "left"),
+Kind = Literal["mannequin", "robot"]
+ALL_ROUND: tuple[drawn.View, ...] = ("front", "left", "right", "back")
+DRAWN: tuple[tuple[Kind, int, tuple[drawn.View, ...]], ...] = (
+    ("mannequin", 1, ("front",)), ("mannequin", 3, ("front",)), ("mannequin", 4, ALL_ROUND), ("mannequin", 5, ALL_ROUND),
+    ("mannequin", 6, ALL_ROUND), ("mannequin", 8, ALL_ROUND), ("robot", 1, ALL_ROUND), ("robot", 2, ALL_ROUND), ("robot", 4, ("front",)),
+    ("mannequin", 9, ("left",)), ("mannequin", 10, ("right",)), ("robot", 5, ("left",)),
 )  # fmt: skip
+"""Kind, seed and views of each character. Only figures that the pose model reads as turned away from behind are shown all round."""
 SCENES: dict[str, int] = {"studio-0": 0, "dusk-1": 1, "room-2": 2, "studio-3": 3, "dusk-4": 4, "room-5": 5}
 
 
@@ -178,9 +181,10 @@ def _files(root: Path) -> list[_File]:
     for name, still in STILLS.items():
         source = CLIPS[still.clip]
         files.append(_File(name, partial(_cut, still, root), source.licence, f"frame {still.frame} of {still.clip}"))
-    for number, (kind, seed, view) in enumerate(DRAWN, 1):
-        name = f"characters/drawn-{number}/{kind}-{seed}{'' if view == 'front' else '-' + view}.png"
-        files.append(_File(name, partial(_drawn, kind, seed, view), "Apache-2.0", "drawn by motionpair"))
+    for number, (kind, seed, views) in enumerate(DRAWN, 1):
+        for view in views:
+            name = f"characters/drawn-{number}/{_stem(kind, seed, view, len(views) > 1)}.png"
+            files.append(_File(name, partial(_drawn, kind, seed, view), "Apache-2.0", "drawn by motionpair"))
     for stem, seed in SCENES.items():
         files.append(_File(f"scenes/{stem}.png", partial(_scene, seed), "Apache-2.0", "drawn by motionpair"))
     notice = _notice(files)
@@ -211,7 +215,14 @@ def _cut(still: _Still, root: Path) -> bytes:
     return encode_png(np.ascontiguousarray(frame[y0:y1, x0:x1]))
 
 
-def _drawn(kind: Literal["mannequin", "robot"], seed: int, view: drawn.View) -> bytes:
+def _stem(kind: Kind, seed: int, view: drawn.View, several: bool) -> str:
+    """A drawing's file name. NAME@VIEW where there are several views, by which the index knows them as one character."""
+    if several:
+        return f"{kind}-{seed}@{view}"
+    return f"{kind}-{seed}" if view == "front" else f"{kind}-{seed}-{view}"
+
+
+def _drawn(kind: Kind, seed: int, view: drawn.View) -> bytes:
     paint = drawn.mannequin if kind == "mannequin" else drawn.robot
     return encode_png(paint(seed, PICTURE_PX, view))
 

@@ -17,6 +17,7 @@ from generators.videos.puppet.skeleton import pixels_per_metre
 
 Doubles = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Counts = npt.NDArray[np.int64]
 
 VISIBLE = 0.5
 WITHIN = 0.1
@@ -93,15 +94,27 @@ def _length(body: Body, start: str, end: str) -> float:
     return max(1e-6, float(np.percentile(lengths[use] if use.any() else lengths, 90)))
 
 
+def right_joints(wanted: Body, output: Body, within: float = WITHIN) -> tuple[Counts, Counts]:
+    """Per frame (T,), how many joints of `SCORED` are seen in both, and how many of those lie within `within` torso lengths of where they
+    are wanted."""
+    seen = np.stack([wanted.seen[name] & output.seen[name] for name in SCORED])
+    gaps = np.stack([np.linalg.norm(wanted.xy[name] - output.xy[name], axis=1) for name in SCORED]) / output.torso_px
+    return seen.sum(0), (seen & (gaps <= within)).sum(0)
+
+
 def pck(wanted: Body, output: Body, frames_T: Bools, within: float = WITHIN) -> float:
-    """PCK: share of the joints of `SCORED` that lie within `within` torso lengths of where they are wanted, over the chosen frames and
-    the joints seen in both. NaN when there is none. (Percentage of correct keypoints, torso-normalised: Yang & Ramanan 2013.)"""
-    right, total = 0, 0
-    for name in SCORED:
-        use = frames_T & wanted.seen[name] & output.seen[name]
-        gaps = np.linalg.norm(wanted.xy[name] - output.xy[name], axis=1)[use] / output.torso_px
-        right, total = right + int((gaps <= within).sum()), total + int(use.sum())
-    return right / total if total else float("nan")
+    """PCK: share of right joints over the chosen frames, all joints counting alike; NaN when none is seen.
+    (Percentage of correct keypoints, normalised by the torso: Yang & Ramanan 2013.)"""
+    seen_T, right_T = right_joints(wanted, output, within)
+    total = int(seen_T[frames_T].sum())
+    return int(right_T[frames_T].sum()) / total if total else float("nan")
+
+
+def pck_of_frames(wanted: Body, output: Body, frames_T: Bools, within: float = WITHIN) -> Doubles:
+    """The PCK of each chosen frame in which any joint is seen (flat array)."""
+    seen_T, right_T = right_joints(wanted, output, within)
+    use = frames_T & (seen_T > 0)
+    return np.asarray(right_T[use] / seen_T[use])
 
 
 def jitter(body: Body) -> float:

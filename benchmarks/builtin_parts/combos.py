@@ -40,27 +40,27 @@ Row = tuple[Mode, str, tuple[str, ...], str, float, int]
 
 TUNED: tuple[Row, ...] = (
     ("animation", "lab/single-cam01", ("drawn-1/mannequin-1",), "room-2", 0.0, 49),
-    ("animation", "lab/single-cam01", ("drawn-3/mannequin-4",), "studio-0", 0.0, 49),
+    ("animation", "lab/single-cam01", ("drawn-3/mannequin-4@front",), "studio-0", 0.0, 49),
     ("replacement", "lab/single-cam01", ("drawn-2/mannequin-3",), "", 0.0, 49),
-    ("replacement", "lab/multi-cam01", ("drawn-1/mannequin-1", "drawn-4/mannequin-5"), "", 0.0, 49),
-    ("replacement", "lab/multi-cam03", ("drawn-2/mannequin-3", "drawn-3/mannequin-4"), "", 0.0, 49),
+    ("replacement", "lab/multi-cam01", ("drawn-1/mannequin-1", "drawn-4/mannequin-5@front"), "", 0.0, 49),
+    ("replacement", "lab/multi-cam03", ("drawn-2/mannequin-3", "drawn-3/mannequin-4@front"), "", 0.0, 49),
 )
 REPORTED: tuple[Row, ...] = (
-    ("animation", "lab/single-cam02", ("drawn-5/mannequin-6",), "room-5", 0.0, 49),
-    ("animation", "lab/single-cam02", ("drawn-7/robot-1",), "studio-3", 0.0, 49),
+    ("animation", "lab/single-cam02", ("drawn-5/mannequin-6@front",), "room-5", 0.0, 49),
+    ("animation", "lab/single-cam02", ("drawn-7/robot-1@front",), "studio-3", 0.0, 49),
     ("animation", "lab/single-cam02", ("park/man",), "", 0.0, 49),
-    ("animation", "lab/multi-cam04", ("drawn-8/robot-2",), "dusk-4", 0.0, 49),
-    ("animation", "park/walk", ("drawn-6/mannequin-8",), "dusk-1", 0.0, 73),
+    ("animation", "lab/multi-cam04", ("drawn-8/robot-2@front",), "dusk-4", 0.0, 49),
+    ("animation", "park/walk", ("drawn-6/mannequin-8@front",), "dusk-1", 0.0, 73),
     ("animation", "park/walk", ("drawn-12/robot-5-left",), "room-2", 5.0, 73),
     ("animation", "lab/single-cam03", ("drawn-9/robot-4",), "studio-0", 0.0, 49),
-    ("replacement", "lab/single-cam02", ("drawn-6/mannequin-8",), "", 0.0, 49),
-    ("replacement", "lab/single-cam02", ("drawn-8/robot-2",), "", 0.0, 49),
-    ("replacement", "lab/single-cam04", ("drawn-5/mannequin-6",), "", 0.0, 49),
+    ("replacement", "lab/single-cam02", ("drawn-6/mannequin-8@front",), "", 0.0, 49),
+    ("replacement", "lab/single-cam02", ("drawn-8/robot-2@front",), "", 0.0, 49),
+    ("replacement", "lab/single-cam04", ("drawn-5/mannequin-6@front",), "", 0.0, 49),
     ("replacement", "park/walk", ("drawn-9/robot-4",), "", 0.0, 73),
     ("replacement", "park/walk", ("drawn-10/mannequin-9-left",), "", 5.0, 73),
-    ("replacement", "lab/multi-cam02", ("drawn-5/mannequin-6", "drawn-7/robot-1"), "", 0.0, 49),
-    ("replacement", "lab/multi-cam02", ("drawn-8/robot-2", "park/man"), "", 0.0, 49),
-    ("replacement", "lab/multi-cam04", ("drawn-6/mannequin-8", "drawn-9/robot-4"), "", 0.0, 49),
+    ("replacement", "lab/multi-cam02", ("drawn-5/mannequin-6@front", "drawn-7/robot-1@front"), "", 0.0, 49),
+    ("replacement", "lab/multi-cam02", ("drawn-8/robot-2@front", "park/man"), "", 0.0, 49),
+    ("replacement", "lab/multi-cam04", ("drawn-6/mannequin-8@front", "drawn-9/robot-4"), "", 0.0, 49),
 )
 QUICK = (0, 7, 12)
 """of `REPORTED`"""

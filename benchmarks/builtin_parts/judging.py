@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from agents.measures.agreement import Body, backwards, body_of, expected, jitter, pck
+from agents.measures.agreement import Body, backwards, body_of, expected, jitter, pck, pck_of_frames
 from agents.measures.motion import limb_errors_deg
 from builtin_parts.making import Made
 from generators.masks.identity import match_people
@@ -60,7 +60,7 @@ def figures_of(made: Made, judges: Judges) -> dict[str, float | int | str | list
         "others_found": made.people.count - sum(t >= 0 for t in matched),
         **_leakage(made, [t for t in matched if t >= 0]),
     }  # fmt: skip
-    smaller_is_worse = {"pck", "wrist", "wrist_found", "face", "face_found", "silhouette"}
+    smaller_is_worse = {"pck", "pck_mean", "wrist", "wrist_found", "face", "face_found", "silhouette"}
     for name in each[0] if each else ():
         values = [e[name] for e in each if np.isfinite(e[name])]
         out[name] = float("nan") if not values else min(values) if name in smaller_is_worse else max(values)
@@ -81,7 +81,8 @@ def _of_person(made: Made, person: int, track: int, judges: Judges) -> dict[str,
     wanted, null = expected(body_of(real), output), expected(body_of(reversed_real), output)
     limbs, null_limbs = limb_errors_deg(real, sure), limb_errors_deg(reversed_real, sure)
     out = {
-        "pck": pck(wanted, output, sure_T), "pck_null": pck(null, output, sure_T),
+        "pck": _median(pck_of_frames(wanted, output, sure_T)), "pck_null": _median(pck_of_frames(null, output, sure_T)),
+        "pck_mean": pck(wanted, output, sure_T), "pck_mean_null": pck(null, output, sure_T),
         "limb_deg": _median(limbs), "limb_null_deg": _median(null_limbs),
         "jitter_ratio": jitter(output) / max(1e-9, jitter(body_of(real))),
     }  # fmt: skip

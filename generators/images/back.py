@@ -42,7 +42,7 @@ def _nape(bones: Skeleton, wear: Wardrobe) -> list[Solid]:
 def _yoke(bones: Skeleton, wear: Wardrobe, body: Sequence[Solid]) -> list[Solid]:
     """The seam across the back. It ends where the sleeves begin to melt into the trunk: there a thread would smear (solids.nearest)."""
     h, b = bones.stature, bones.build
-    path = [(x * h * b, float(bones.up(0.738 + 1.2 * x * x)[1])) for x in np.linspace(-0.072, 0.072, 21)]
+    path = [(x * h * b, float(bones.up(0.748 - 1.2 * x * x)[1])) for x in np.linspace(-0.072, 0.072, 21)]
     return _stitched(body, _darker(wear.top), "yoke", path, 0.0022 * h)
 
 
@@ -72,7 +72,7 @@ def _heels(bones: Skeleton, wear: Wardrobe, body: Sequence[Solid]) -> list[Solid
 
 
 def robot_back(bones: Skeleton, body: Sequence[Solid], trim: Material, joint: Material) -> list[Solid]:
-    """A power pack with vents, a spine, a ridge over the skull, cables down the calves and heel blocks."""
+    """A power pack with vents, a spine, a band round the skull, cables down the calves and heel blocks."""
     h, b = bones.stature, bones.build
     parts = [
         s.box(trim, "pack", bones.up(0.752, -0.062 * b), (0.066 * h * b, 0.056 * h, 0.024 * h), 0.014 * h),
@@ -80,8 +80,8 @@ def robot_back(bones: Skeleton, body: Sequence[Solid], trim: Material, joint: Ma
     ]
     parts += [_bar(joint, "vents", bones.up(y, -0.062 * b - 0.022), 0.040 * h * b, 0.0050 * h) for y in (0.728, 0.748, 0.768)]
     parts += [_bar(trim, "spine", bones.up(y, -0.049 * b), 0.020 * h, 0.0085 * h) for y in (0.600, 0.628, 0.656)]
-    skull = [(0.0, float(bones.face(0, y, 0)[1])) for y in np.linspace(-0.040, 0.066, 13)]
-    parts += _stitched(body, trim, "ridge", skull, 0.0080 * h)
+    skull = [(float(x), float(y)) for x, y, _ in (bones.face(x, -0.022, 0) for x in np.linspace(-0.046, 0.046, 17))]
+    parts += _stitched(body, trim, "band", skull, 0.0080 * h)
     for side in ("left", "right"):
         knee, ankle, heel = (bones.at[f"{side}_{name}"] for name in ("knee", "ankle", "heel"))
         calf = [(float(p[0]), float(p[1])) for p in (knee + t * (ankle - knee) for t in (0.24, 0.80))]

@@ -99,7 +99,7 @@ def test_what_is_broken_is_repaired_offline(offline: None, copy: Path) -> None:
 def test_without_its_index_the_set_is_made_anew(
     offline: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: bytes | None
 ) -> None:
-    monkeypatch.setattr(samples, "DRAWN", (("robot", 1, "front"),))
+    monkeypatch.setattr(samples, "DRAWN", (("robot", 1, ("front",)),))
     monkeypatch.setattr(samples, "SCENES", {"room-2": 2})
     monkeypatch.setattr(samples, "PICTURE_PX", 128)
     fetch_samples(tmp_path)
