@@ -32,7 +32,8 @@ from manifests.errors import MotionpairError
 WORST_IS_SMALL = frozenset({"pck", "pck_mean", "found", "fps", "wrist", "wrist_found", "face", "face_found", "silhouette"})
 FIGURES = (
     "pck", "pck_null", "pck_mean", "pck_mean_null", "limb_deg", "limb_null_deg", "found", "jitter_ratio", "leakage", "mask_missing",
-    "wrist", "wrist_null", "wrist_found", "face", "face_null", "face_found", "silhouette", "silhouette_null", "marked_limb_deg", "marked_limb_null_deg",
+    "wrist", "wrist_null", "wrist_found", "face", "face_null", "face_found", "silhouette", "silhouette_null", "marked_limb_deg",
+    "marked_limb_null_deg",
 )  # fmt: skip
 CONFIDENT_FRAMES_MIN = 8
 SWAP_CLIPS = ("lab/multi-cam01", "lab/multi-cam02", "lab/multi-cam03", "lab/multi-cam04", "park/walk")

@@ -56,8 +56,47 @@ def test_side_views_walk_to_their_side(tracker: PeopleTracker, view: drawn.View,
     assert float(np.mean(list(_errors(drawing, people.landmarks_PT33x3[0, 0, :, :2]).values()))) < 0.03
 
 
+@pytest.mark.parametrize(
+    ("kind", "seed"), [("mannequin", 1), ("mannequin", 5), ("mannequin", 8), ("mannequin", 9), ("robot", 1), ("robot", 2)]
+)
+def test_back_views_turn_away_in_the_same_clothes(tracker: PeopleTracker, kind: str, seed: int) -> None:
+    draw = drawn.draw_mannequin if kind == "mannequin" else drawn.draw_robot
+    front, back = draw(seed, HEIGHT_PX), draw(seed, HEIGHT_PX, "back")
+    people = tracker.still(back.image_HWC)
+    assert people.count == 1
+    person = describe(people)[0]
+    assert abs(person.yaw_deg) > 150
+    assert person.framing == "full"
+    assert not person.arms_crossed
+    errors = _errors(back, people.landmarks_PT33x3[0, 0, :, :2])
+    assert max(errors.values()) < 0.035, errors
+    assert back.joints["left_wrist"][0] < back.joints["right_wrist"][0], "from behind, the left hand is on the left"
+    mirrored = front.alpha_HW[:, ::-1] > 0.5
+    assert (mirrored & (back.alpha_HW > 0.5)).sum() / mirrored.sum() > 0.9, "the same body in the same pose"
+    thigh = {name: _patch(d, "left_hip", "left_knee") for name, d in (("front", front), ("back", back))}
+    assert np.linalg.norm(thigh["front"] - thigh["back"]) < 40, "the same colours"
+
+
+def _patch(drawing: drawn.Drawing, a: str, b: str) -> np.ndarray:
+    """Mean colour halfway between two joints."""
+    x, y = np.round((np.array(drawing.joints[a]) + drawing.joints[b]) / 2).astype(int)
+    return np.asarray(drawing.image_HWC[y - 2 : y + 3, x - 2 : x + 3].reshape(-1, 3).mean(0))
+
+
+@pytest.mark.parametrize("seed", [1, 3, 4])
+def test_no_face_from_behind(seed: int) -> None:
+    """The middle of the head is plain hair from behind; from the front it holds eyes and a mouth."""
+    spread = {}
+    for view in ("front", "back"):
+        drawing = drawn.draw_mannequin(seed, HEIGHT_PX, view)  # type: ignore[arg-type]
+        x, y = np.round(drawing.joints["head"]).astype(int)
+        spread[view] = float(drawing.image_HWC[y - 1 : y + 5, x - 7 : x + 8].reshape(-1, 3).std(0).max())
+    assert spread["back"] < 0.5 * spread["front"]
+
+
 def test_whole_body_with_margins() -> None:
-    for drawing in (drawn.draw_mannequin(0, 200), drawn.draw_robot(1, 200), drawn.draw_mannequin(2, 200, "left")):
+    views: tuple[drawn.Drawing, ...] = (drawn.draw_mannequin(0, 200), drawn.draw_robot(1, 200), drawn.draw_mannequin(2, 200, "left"))
+    for drawing in (*views, drawn.draw_mannequin(3, 200, "back")):
         ys, xs = np.nonzero(drawing.alpha_HW > 0.05)
         assert ys.min() >= 4
         assert xs.min() >= 4
@@ -70,11 +109,13 @@ def test_whole_body_with_margins() -> None:
 def test_same_bytes_in_another_process() -> None:
     code = (
         "import hashlib; from generators.images import drawn as d;"
-        "print(hashlib.sha256(d.mannequin(5, 96).tobytes() + d.robot(5, 96).tobytes() + d.scene(1, 64, 96).tobytes()).hexdigest())"
+        "print(hashlib.sha256(b''.join(a.tobytes() for a in ("
+        "d.mannequin(5, 96), d.robot(5, 96), d.mannequin(5, 96, 'back'), d.robot(5, 96, 'back'), d.scene(1, 64, 96)))).hexdigest())"
     )
     root = Path(drawn.__file__).parents[2]
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root).stdout.strip()
-    here = drawn.mannequin(5, 96).tobytes() + drawn.robot(5, 96).tobytes() + drawn.scene(1, 64, 96).tobytes()
+    figures = (drawn.mannequin(5, 96), drawn.robot(5, 96), drawn.mannequin(5, 96, "back"), drawn.robot(5, 96, "back"))
+    here = b"".join(image.tobytes() for image in (*figures, drawn.scene(1, 64, 96)))
     assert hashlib.sha256(here).hexdigest() == other
 
 
