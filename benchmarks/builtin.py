@@ -75,15 +75,15 @@ def _one(combo: combos.Combo, studio: Studio, judges: judging.Judges, marks: Mar
         made: Made = studio.make(combo)
     except MotionpairError as e:
         return {"refused": e.code, "why": e.message}
-    figures = {**judging.figures_of(made, judges), **marks.compare(made)}
+    figures: dict[str, Any] = {**judging.figures_of(made, judges), **marks.compare(made)}
     if len(combo.characters) > 1:
         figures["swaps"] = judging.swaps(made.output_THWC, made.people)
     sheets.write_sheet(made, dict(figures), folder / f"{combo.name}.png")
     return _rounded(figures)
 
 
-def _swaps(studio: Studio) -> dict[str, int]:
-    """Identity swaps of the tracker on the real clips with two people, all of their frames at 30 fps."""
+def _swaps(studio: Studio) -> dict[str, int | None]:
+    """Identity swaps of the tracker on the real clips with two people, all of their frames at 30 fps; None where colours can't tell."""
     root = fetch_samples().clips.parent
     out = {}
     for clip in SWAP_CLIPS:
@@ -105,7 +105,7 @@ def summary(table: dict[str, dict[str, Any]]) -> dict[str, Any]:
         rates = [f["fps"] for n, f in table.items() if n.startswith(mode[:4]) and "+" not in n and "fps" in f]
         out[f"fps_{mode}"] = _spread("fps", rates)
     out["fps_two_people"] = _spread("fps", [f["fps"] for n, f in table.items() if "+" in n and "fps" in f])
-    out["swaps_in_outputs"] = sum(f.get("swaps", 0) for f in table.values())
+    out["swaps_in_outputs"] = sum(f.get("swaps") or 0 for f in table.values())
     return out
 
 

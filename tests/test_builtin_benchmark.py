@@ -42,6 +42,12 @@ def test_swaps_are_counted(swapped_from: int | None, count: int) -> None:
     assert judging.swaps(*two_people(swapped_from)) == count
 
 
+def test_people_in_like_clothes_are_not_told_apart() -> None:
+    frames, people = two_people(8)
+    frames[:] = 128
+    assert judging.swaps(frames, people) is None
+
+
 def made_of(mask_PTHW: np.ndarray, alpha_THW: np.ndarray) -> Any:
     return SimpleNamespace(people=SimpleNamespace(masks_PTHW=mask_PTHW), alpha_THW=alpha_THW, confident=np.ones(len(alpha_THW), bool))
 

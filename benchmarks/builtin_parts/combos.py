@@ -52,7 +52,7 @@ REPORTED: tuple[Row, ...] = (
     ("animation", "lab/multi-cam04", ("drawn-8/robot-2@front",), "dusk-4", 0.0, 49),
     ("animation", "park/walk", ("drawn-6/mannequin-8@front",), "dusk-1", 0.0, 73),
     ("animation", "park/walk", ("drawn-12/robot-5-left",), "room-2", 5.0, 73),
-    ("animation", "lab/single-cam03", ("drawn-9/robot-4",), "studio-0", 0.0, 49),
+    ("animation", "lab/single-cam03", ("drawn-8/robot-2@front",), "studio-0", 0.0, 49),
     ("replacement", "lab/single-cam02", ("drawn-6/mannequin-8@front",), "", 0.0, 49),
     ("replacement", "lab/single-cam02", ("drawn-8/robot-2@front",), "", 0.0, 49),
     ("replacement", "lab/single-cam04", ("drawn-5/mannequin-6@front",), "", 0.0, 49),

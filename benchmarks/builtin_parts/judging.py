@@ -4,6 +4,7 @@ faces, and silhouettes. Every agreement figure stands beside its null: the same 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import cv2
@@ -28,6 +29,8 @@ NEAR_FACE = 0.15
 SLACK_PX = 3
 """a mask may pass the drawn edge by this much before it leaks"""
 HAND_PRESENCE = 0.5
+TELLABLE = 15.0
+"""CIELAB units between two people's torsos from which colour tells them apart, frame by frame"""
 
 
 @dataclass
@@ -174,20 +177,23 @@ def _leakage(made: Made, tracks: list[int]) -> dict[str, float]:
     return {"leakage": out / max(1, area), "mask_missing": missing / max(1, drawn_area)}
 
 
-def swaps(frames_THWC: Bytes, people: People) -> int:
+def swaps(frames_THWC: Bytes, people: People) -> int | None:
     """How often two tracked people exchange their clothes' colours: the count of frames at which a pair of tracks changes from each
-    wearing its own colours (the track's median) to each wearing the other's. Torso pixels, CIELAB; nothing of the tracker's memory."""
+    wearing its own colours (the track's median) to each wearing the other's. Torso pixels, CIELAB; nothing of the tracker's memory.
+    None when no pair of tracks differs enough in colour to tell (or there is no pair)."""
     colours = [_torso_colours(frames_THWC, people, p) for p in range(people.count)]
     usual = [np.nanmedian(c, axis=0) for c in colours]
-    count = 0
-    for i in range(people.count):
-        for j in range(i + 1, people.count):
-            both = np.isfinite(colours[i]).all(1) & np.isfinite(colours[j]).all(1)
-            own = _gap(colours[i], usual[i]) + _gap(colours[j], usual[j])
-            other = _gap(colours[i], usual[j]) + _gap(colours[j], usual[i])
-            changed = (other < own)[both].astype(int)
-            count += int((np.diff(changed) == 1).sum()) + int(len(changed) > 0 and changed[0] == 1)
-    return count
+    found: list[int] = []
+    for i, j in itertools.combinations(range(people.count), 2):
+        apart = float(np.linalg.norm(usual[i] - usual[j]))
+        if apart < TELLABLE:
+            continue
+        both = np.isfinite(colours[i]).all(1) & np.isfinite(colours[j]).all(1)
+        own = _gap(colours[i], usual[i]) + _gap(colours[j], usual[j])
+        other = _gap(colours[i], usual[j]) + _gap(colours[j], usual[i])
+        changed = np.concatenate([[0], (other < own)[both].astype(int)])
+        found.append(int((np.diff(changed) == 1).sum()))
+    return sum(found) if found else None
 
 
 def _gap(colours_T3: Doubles, usual_3: Doubles) -> Doubles:

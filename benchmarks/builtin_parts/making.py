@@ -83,8 +83,8 @@ class Studio:
             empty = scene_beside(painted[0])
             others = [p for p in range(people.count) if p not in chosen]
             request = VideoRequest(
-                combo.mode, clip, driven, painted, "", geometry, 0, scene=empty if empty.exists() else None,
-                others=people.only(others) if others else None,
+                combo.mode, clip, driven, painted, "", geometry, 0, views=tuple(other_views(c) for c in combo.characters),
+                scene=empty if empty.exists() else None, others=people.only(others) if others else None,
             )  # fmt: skip
             began = time.perf_counter()
             report = self.puppet.run(request, out)
@@ -127,6 +127,12 @@ def read_target(combo: Combo) -> tuple[Bytes, Geometry]:
     crop = (w.left, w.top, int(w.left + w.width / w.zoom), int(w.top + w.height / w.zoom))
     span = Span(source="0" * 64, start_frame=round(combo.start_s * FPS), geometry=geometry, crop=crop)
     return media.read_span(combo.clip, span), geometry
+
+
+def other_views(picture: Path) -> tuple[Path, ...]:
+    """The other pictures of the same character: `NAME@VIEW` of one folder."""
+    name, at, _ = picture.stem.rpartition("@")
+    return tuple(sorted(p for p in picture.parent.glob(f"{name}@*") if p != picture)) if at else ()
 
 
 def largest(people: People, count: int) -> list[int]:

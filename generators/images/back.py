@@ -1,6 +1,6 @@
 """What a figure shows from behind and from nowhere else: hair on the nape, seams and pockets, back plates, heels.
 
-The parts are drawn in the view from behind only. None of them reaches round to the sides, so the other views miss nothing.
+The parts are drawn in the view from behind only; from the front none would show, and the views from the side do without them.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def test_no_face_from_behind(seed: int) -> None:
     """The middle of the head is plain hair from behind; from the front it holds eyes and a mouth."""
     spread = {}
     for view in ("front", "back"):
-        drawing = drawn.draw_mannequin(seed, HEIGHT_PX, view)  # type: ignore[arg-type]
+        drawing = drawn.draw_mannequin(seed, HEIGHT_PX, view)
         x, y = np.round(drawing.joints["head"]).astype(int)
         spread[view] = float(drawing.image_HWC[y - 1 : y + 5, x - 7 : x + 8].reshape(-1, 3).std(0).max())
     assert spread["back"] < 0.5 * spread["front"]
