@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from generators.base import ImageRequest, Mode, Report
+from generators.base import ImageRequest, Mode, Report, scene_beside
 from generators.images import composing, drawn, solids
 from generators.images.collage import Collage, CollageOptions
 from generators.images.matte import cut_out
@@ -111,6 +111,21 @@ def test_too_large_a_character_stays_whole(collage: Collage, tracker: PeopleTrac
         assert person.framing == "full"
         assert person.box[1] > 0
         assert person.box[3] < GEOMETRY.height
+
+
+def test_the_empty_scene_lies_beside_the_picture(collage: Collage, gallery: dict[str, Path], clip_people: People, tmp_path: Path) -> None:
+    """Away from figure and shadow it is the picture; where the figure stands it is the scene. Replacement leaves none, nor an old one."""
+    out = tmp_path / "o.png"
+    image, _ = _paint(collage, _request({"character": gallery["man"], "scene": gallery["field"]}, clip_people), out)
+    empty = media.read_image(scene_beside(out))
+    differs = np.abs(image.astype(int) - empty).max(2) > 12
+    assert 0.02 < differs.mean() < 0.3
+    rows, columns = np.nonzero(differs)
+    feet, person = 0.2 * np.ptp(rows), describe(clip_people)[0].box
+    assert person[0] - feet < columns.min()
+    assert columns.max() < person[2] + feet
+    _paint(collage, _request({"character": gallery["man"]}, clip_people, "replacement"), out)
+    assert not scene_beside(out).exists()
 
 
 def test_replacement_stands_alone_on_a_plain_ground(

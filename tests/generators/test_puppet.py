@@ -139,6 +139,19 @@ def test_animation_follows_the_driver(
     assert np.corrcoef(hips, stage.people.landmarks_PT33x3[0, :, INDEX["left_hip"], 0])[0, 1] > 0.9
 
 
+def test_a_known_scene_is_used_as_it_is(puppet: Puppet, stage: Stage, pictures: dict[str, Path], tmp_path: Path) -> None:
+    asked = replace(request(stage, "animation", pictures["mannequin"]), scene=pictures["empty"])
+    done = Puppet(PuppetOptions(shadow=False)).perform(asked)
+    away = cv2.dilate((done.alpha_NHW[T // 2] > 8).astype(np.uint8), np.ones((9, 9), np.uint8)) == 0
+    assert away.mean() > 0.5
+    empty = media.read_image(pictures["empty"])
+    assert np.abs(done.frames_NHWC[T // 2].astype(int) - empty)[away].max() == 0
+    media.write_png(tmp_path / "small.png", np.ascontiguousarray(empty[::2, ::2]))
+    with pytest.raises(BadInput) as refused:
+        puppet.run(replace(asked, scene=tmp_path / "small.png"), tmp_path / "o.mp4")
+    assert refused.value.code == "picture_size"
+
+
 def test_replacement_takes_the_person_out_and_leaves_the_rest(
     puppet: Puppet, stage: Stage, pictures: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -55,7 +55,9 @@ class Performance:
 class Puppet(VideoGenerator):
     """Animates painted characters with the clip's motion, in their own scenes or in the clip's."""
 
-    capabilities: ClassVar[Capabilities] = Capabilities(modes=frozenset({"animation", "replacement"}), people_max=6, deterministic=True)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        modes=frozenset({"animation", "replacement"}), people_max=6, views=True, deterministic=True
+    )
     options_type: ClassVar[type[base.Options]] = PuppetOptions
     weights: ClassVar[tuple[str, ...]] = ("pose_detection", "pose_landmark", "hand_landmark_lite", "face_landmark")
 
