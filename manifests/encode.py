@@ -1,6 +1,7 @@
 """Video files out, through ffmpeg. Public names are reached through `manifests.media`.
 
-The same frames always give the same bytes: one thread, bit-exact flags, no metadata, code paths that do not depend on the CPU.
+The same frames always give the same bytes: a fixed number of threads (x264's frame threads do not depend on timing), bit-exact flags, no
+metadata, code paths that do not depend on the CPU.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ Image = npt.NDArray[np.uint8]
 _SCALE = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
 _TAG = "setparams=range=tv:color_primaries=bt709:color_trc=bt709:colorspace=bt709"
 _YUV = {
-    "c:v": "libx264", "vf": f"{_SCALE},format=yuv420p,{_TAG}", "pix_fmt": "yuv420p",
+    "c:v": "libx264", "preset": "faster", "threads": 2, "vf": f"{_SCALE},format=yuv420p,{_TAG}", "pix_fmt": "yuv420p",
     "colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709", "color_range": "tv",
 }  # fmt: skip
-_RGB = {"c:v": "libx264rgb", "pix_fmt": "rgb24"}
+_RGB = {"c:v": "libx264rgb", "preset": "medium", "threads": 1, "pix_fmt": "rgb24"}
 _COMMON = {
-    "preset": "medium", "threads": 1, "x264-params": "cpu-independent=1", "map_metadata": -1, "fflags": "+bitexact",
-    "flags:v": "+bitexact", "movflags": "+faststart", "an": None, "f": "mp4",
+    "x264-params": "cpu-independent=1", "map_metadata": -1, "fflags": "+bitexact", "flags:v": "+bitexact",
+    "movflags": "+faststart", "an": None, "f": "mp4",
 }  # fmt: skip
 _DISK = re.compile(r"no space left|disk quota exceeded|file too large|permission denied|read-only file system", re.IGNORECASE)
 
 
-def write_video(path: Path, frames_THWC: Iterable[Image], fps: float, crf: int = 12) -> None:
+def write_video(path: Path, frames_THWC: Iterable[Image], fps: float, crf: int = 10) -> None:
     """Write RGB frames (an array or any iterable of (H, W, 3) uint8, even sizes) as H.264 yuv420p mp4; whole or not at all.
 
     Raises ValueError for frames of another kind, OutOfSpace when the disk takes no more, Transient when ffmpeg is killed,

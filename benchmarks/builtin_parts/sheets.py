@@ -11,13 +11,15 @@ from generators.masks.slots import crisp
 from generators.poses.tracks import Bytes
 from manifests import media
 
-COLUMNS = 8
+COLUMNS = {True: 8, False: 4}
+"""by whether the picture is upright"""
 TINTS = ((255, 60, 60), (60, 120, 255), (60, 220, 60), (230, 200, 40), (200, 60, 220), (40, 210, 210))
 
 
 def write_sheet(made: Made, figures: dict[str, object], path: Path) -> None:
     """Rows: the real clip, the output, the output under its tracked masks. Frames that the puppet does not trust are darkened there."""
-    picked = np.unique(np.linspace(0, len(made.target_THWC) - 1, COLUMNS).astype(int))
+    height, width = made.target_THWC.shape[1:3]
+    picked = np.unique(np.linspace(0, len(made.target_THWC) - 1, COLUMNS[height > width]).astype(int))
     sure = made.confident
     rows = [
         [made.target_THWC[t] for t in picked],

@@ -40,7 +40,7 @@ def _nape(bones: Skeleton, wear: Wardrobe) -> list[Solid]:
 
 
 def _yoke(bones: Skeleton, wear: Wardrobe, body: Sequence[Solid]) -> list[Solid]:
-    """The seam across the back. It ends where the sleeves begin to melt into the trunk: there a thread would smear (solids.nearest)."""
+    """The seam across the back. It ends where the sleeves begin to melt into the trunk: there a thread would smear (solids._shade)."""
     h, b = bones.stature, bones.build
     path = [(x * h * b, float(bones.up(0.748 - 1.2 * x * x)[1])) for x in np.linspace(-0.072, 0.072, 21)]
     return _stitched(body, _darker(wear.top), "yoke", path, 0.0022 * h)
@@ -114,7 +114,8 @@ def _stitched(body: Sequence[Solid], material: Material, group: str, path: Seque
 
 def _on_back(body: Sequence[Solid], path_N2: Vector) -> Vector:
     """Points (N, 3) where rays from behind meet the body (sphere tracing); where one misses, at the body's middle."""
-    p = np.concatenate([path_N2, np.full((len(path_N2), 1), -START_M)], 1).astype(np.float32)
+    p_3N = np.concatenate([path_N2.T, np.full((1, len(path_N2)), -START_M)]).astype(np.float32)
+    union = s.Union(body)
     for _ in range(s.STEPS):
-        p[:, 2] = np.minimum(p[:, 2] + np.maximum(s.field(body, p), 0) * np.float32(0.9), 0)
-    return p.astype(np.float64)
+        p_3N[2] = np.minimum(p_3N[2] + np.maximum(union.field(p_3N), 0) * np.float32(0.9), 0)
+    return p_3N.T.astype(np.float64)

@@ -16,6 +16,10 @@ from generators.poses.tracks import Bytes, Floats
 PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
 
 
+COARSE_RADIUS = 4
+"""windows at least this large are looked into on a grid of half the size: a quarter of the work"""
+
+
 def planes(rgb_HWC: Bytes) -> list[Floats]:
     """Red, green and blue, 0 to 1."""
     return [plane * np.float32(1 / 255) for plane in cv2.split(rgb_HWC)]
@@ -23,6 +27,18 @@ def planes(rgb_HWC: Bytes) -> list[Floats]:
 
 def coefficients(guide_3HW: Sequence[Floats], mask_HW: Floats, radius: int, epsilon: float) -> list[Floats]:
     """Four planes a, a, a, b: mask ≈ a · colour + b in every window, averaged over the windows that hold a pixel. Values 0 to 1."""
+    if radius < COARSE_RADIUS:
+        return _coefficients(guide_3HW, mask_HW, radius, epsilon)
+    height, width = mask_HW.shape
+    *guide, mask = (_resized(plane, -(-height // 2), -(-width // 2)) for plane in (*guide_3HW, mask_HW))
+    return [_resized(plane, height, width) for plane in _coefficients(guide, mask, round(radius / 2), epsilon)]
+
+
+def _resized(plane_HW: Floats, height: int, width: int) -> Floats:
+    return np.asarray(cv2.resize(plane_HW, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _coefficients(guide_3HW: Sequence[Floats], mask_HW: Floats, radius: int, epsilon: float) -> list[Floats]:
     side = (2 * radius + 1, 2 * radius + 1)
 
     def mean(plane_HW: Floats) -> Floats:

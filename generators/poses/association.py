@@ -88,10 +88,10 @@ class Track:
         """Landmarks (33×2) expected in `frame`: the last ones, moved on by the body's recent velocity (for 0.3 s of frames at most)."""
         last = self.last
         here = self.sightings[last].body.landmarks_33x3[:, :2].astype(np.float64)
-        before = [t for t in self.sightings if last - 4 <= t < last]
+        before = [t for t in range(last - 4, last) if t in self.sightings]
         if not before:
             return here
-        start = min(before)
+        start = before[0]
         old = self.sightings[start].body.landmarks_33x3[:, :2].astype(np.float64)
         step = (here[list(TORSO)].mean(axis=0) - old[list(TORSO)].mean(axis=0)) / (last - start)
         return np.asarray(here + step * min(frame - last, 5))

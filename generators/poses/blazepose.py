@@ -20,6 +20,8 @@ from generators.poses.tracks import BODY, INDEX, Bytes, Floats
 Doubles = npt.NDArray[np.float64]
 
 DETECTOR_SIDE = 224
+BODY_THREADS = 2
+"""of the landmark model; the outputs are the same bytes with any number"""
 CROP_SIDE = 256
 CROP_SCALE = 1.25
 """MediaPipe's margin around the circle through the second point"""
@@ -134,17 +136,17 @@ def crop_of(centre: Doubles, tip: Doubles) -> Crop:
 
 
 class BlazePose:
-    """Both models, loaded once. Each runs on one thread, so that results do not depend on the machine."""
+    """Both models, loaded once. Results do not depend on the machine: threads share work, never sums."""
 
     def __init__(self) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        def load(name: str) -> Any:
-            interpreter = Interpreter(model_path=str(weights.path_of(name)), num_threads=1)
+        def load(name: str, threads: int) -> Any:
+            interpreter = Interpreter(model_path=str(weights.path_of(name)), num_threads=threads)
             interpreter.allocate_tensors()
-            return interpreter
+            return _Model(interpreter)
 
-        self._detector, self._landmarker = load("pose_detection"), load("pose_landmark")
+        self._detector, self._landmarker = load("pose_detection", 1), load("pose_landmark", BODY_THREADS)
         self._anchors_N2 = anchors()
 
     def detect(self, rgb_HWC: Bytes, threshold: float = 0.5) -> list[Detection]:
@@ -157,9 +159,8 @@ class BlazePose:
         padded[offset[1] : offset[1] + small_wh[1], offset[0] : offset[0] + small_wh[0]] = cv2.resize(
             rgb_HWC, small_wh, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
         )
-        outputs = _run(self._detector, padded / 127.5 - 1.0)
-        boxes_N12, logits_N = outputs[(1, 2254, 12)][0], outputs[(1, 2254, 1)][0, :, 0]
-        return self._decode(boxes_N12, sigmoid(logits_N.astype(np.float64)), threshold, offset, factor)
+        boxes_1N12, logits_1N1 = self._detector.run(padded / 127.5 - 1.0, (1, 2254, 12), (1, 2254, 1))
+        return self._decode(boxes_1N12[0], sigmoid(logits_1N1[0, :, 0].astype(np.float64)), threshold, offset, factor)
 
     def detect_closely(self, rgb_HWC: Bytes, threshold: float = 0.35) -> list[Detection]:
         """Also people who are small in the whole picture: it and its overlapping squares, what was seen twice being one."""
@@ -196,19 +197,21 @@ class BlazePose:
         """Landmarks and silhouette of the person whose hips are at `centre` and whose second point is at `tip` (pixels)."""
         crop = crop_of(centre, tip)
         upright = _cut(rgb_HWC, crop)
-        outputs = _run(self._landmarker, upright.astype(np.float32) / 255.0)
-        points = outputs[(1, 195)].reshape(39, 5).astype(np.float64)
+        points, world, presence, silhouette = self._landmarker.run(
+            upright.astype(np.float32) / 255.0, (1, 195), (1, 117), (1, 1), (1, CROP_SIDE, CROP_SIDE, 1)
+        )
+        points = points.reshape(39, 5).astype(np.float64)
         xy, z = crop.to_picture(points[:, :2]), points[:33, 2:3] / CROP_SIDE * crop.side
-        world = outputs[(1, 117)].reshape(39, 3)[:33].astype(np.float64)
+        world = world.reshape(39, 3)[:33].astype(np.float64)
         world[:, :2] = world[:, :2] @ crop.turn_22.T
-        silhouette = 255.0 * sigmoid(outputs[(1, CROP_SIDE, CROP_SIDE, 1)][0, :, :, 0]) + 0.5
+        silhouette = 255.0 * sigmoid(silhouette[0, :, :, 0]) + 0.5
         return Body(
             landmarks_33x3=np.concatenate([xy[:33], z], axis=1).astype(np.float32),
             centre=xy[33],
             tip=xy[34],
             world_33x3=world.astype(np.float32),
             visibility_33=np.minimum(sigmoid(points[:33, 3]), sigmoid(points[:33, 4])).astype(np.float32),
-            presence=float(outputs[(1, 1)].ravel()[0]),
+            presence=float(presence.item()),
             crop=crop,
             size_hw=(rgb_HWC.shape[0], rgb_HWC.shape[1]),
             crop_HWC=upright,
@@ -224,11 +227,19 @@ def overlap(box_4: Doubles, boxes_N4: Doubles) -> Doubles:
     return np.asarray(both / np.maximum(area + areas - both, 1e-9))
 
 
-def _run(interpreter: Any, picture_HWC: Any) -> dict[tuple[int, ...], Any]:
-    """Run a model on one picture: output shape → output. The shapes tell the outputs apart, their order does not."""
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], picture_HWC[None].astype(np.float32))
-    interpreter.invoke()
-    return {tuple(int(n) for n in d["shape"]): interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()}
+class _Model:
+    """A network with one picture as its input. The shapes tell its outputs apart, their order does not."""
+
+    def __init__(self, interpreter: Any) -> None:
+        self._interpreter = interpreter
+        self._input: int = interpreter.get_input_details()[0]["index"]
+        self._outputs: dict[tuple[int, ...], int] = {tuple(d["shape"].tolist()): d["index"] for d in interpreter.get_output_details()}
+
+    def run(self, picture_HWC: Any, *shapes: tuple[int, ...]) -> list[Any]:
+        """The outputs of these shapes."""
+        self._interpreter.set_tensor(self._input, picture_HWC[None].astype(np.float32, copy=False))
+        self._interpreter.invoke()
+        return [self._interpreter.get_tensor(self._outputs[shape]) for shape in shapes]
 
 
 def _cut(rgb_HWC: Bytes, crop: Crop) -> Bytes:

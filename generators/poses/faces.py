@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from generators.poses.blazepose import Body
 from generators.poses.following import LOOK_S, follow
-from generators.poses.networks import Face, FaceNet, Region, level
+from generators.poses.networks import Face, FaceNet, Region, level, upwards
 from generators.poses.tracks import INDEX, Bytes, Floats
 
 Doubles = npt.NDArray[np.float64]
@@ -19,6 +20,8 @@ SMALLEST_PX = 16.0
 FACE_OF_HEIGHT = 0.115
 """brow to chin over the height of the body: 0.19 m of 1.65 m, as the mesh covers it"""
 REGION = 1.5
+HEAD_OF_TORSO = 0.6
+"""side of the square about a head, over the torso's length"""
 BEHIND = 0.05
 """how far the nose may lie behind the ears, over the body's height, in a head that is not seen from behind"""
 APART = 0.5
@@ -59,6 +62,13 @@ class Head:
 
     def region(self, t: int) -> Region:
         return Region(self.middle_T2[t], REGION * float(self.face_T[t]), float(self.angle_T[t]))
+
+
+def head_region(body: Body) -> Region:
+    """Where a face would be on a body of which not even the facing is certain: about the head, upright as the spine is."""
+    xy = body.landmarks_33x3[:, :2].astype(np.float64)
+    up = (xy[INDEX["left_shoulder"]] + xy[INDEX["right_shoulder"]] - xy[INDEX["left_hip"]] - xy[INDEX["right_hip"]]) / 2
+    return Region(xy[:11].mean(axis=0), max(HEAD_OF_TORSO * float(np.linalg.norm(up)), SMALLEST_PX), upwards(up))
 
 
 def face_through(net: FaceNet, frames_THWC: Bytes, head: Head, fps: float) -> dict[int, Face]:

@@ -11,7 +11,7 @@ from types import TracebackType
 from generators.poses.blazepose import BlazePose, Detection
 from generators.poses.tracks import Bytes
 
-DETECT_EVERY_S = 0.13
+DETECT_EVERY_S = 0.2
 CLOSELY_EVERY = 4
 """of so many scheduled looks, one goes over the picture in parts and so finds small people too"""
 

@@ -137,6 +137,9 @@ class _Network:
     side: int
     """of the square input, pixels"""
     _interpreter: Any = field(default=None, repr=False)
+    _input: int = -1
+    _outputs: dict[str, int] = field(default_factory=dict, repr=False)
+    """name → index of the tensor; asking the interpreter takes as long as a tenth of the smallest network"""
 
     def setup(self) -> None:
         """Load the weights (fetching them once). Raises what `generators.weights.fetch` raises."""
@@ -145,13 +148,15 @@ class _Network:
 
             self._interpreter = Interpreter(model_path=str(weights.path_of(self.weight)), num_threads=1)
             self._interpreter.allocate_tensors()
+            self._input = self._interpreter.get_input_details()[0]["index"]
+            self._outputs = {d["name"]: d["index"] for d in self._interpreter.get_output_details()}
 
     def _run(self, input_HWC: Floats) -> dict[str, Any]:
         """Output name → array without the batch axis."""
         self.setup()
-        self._interpreter.set_tensor(self._interpreter.get_input_details()[0]["index"], input_HWC[None])
+        self._interpreter.set_tensor(self._input, input_HWC[None])
         self._interpreter.invoke()
-        return {d["name"]: self._interpreter.get_tensor(d["index"])[0] for d in self._interpreter.get_output_details()}
+        return {name: self._interpreter.get_tensor(index)[0] for name, index in self._outputs.items()}
 
     def _unit(self, rgb_HWC: Bytes, region: Region) -> Floats:
         return np.asarray(region.cut(rgb_HWC, self.side), np.float32) / np.float32(255)

@@ -18,7 +18,9 @@ from generators.masks.refine import EdgeRefiner
 from generators.poses import association, sides, silhouettes, smoothing
 from generators.poses.association import REENTRY_S, Sighting, Track
 from generators.poses.blazepose import CROP_SIDE, BlazePose, Body, Detection, pasted
+from generators.poses.faces import head_region
 from generators.poses.lookout import Lookout
+from generators.poses.networks import FaceNet
 from generators.poses.tracks import Bytes, Floats, People
 from manifests.errors import BadInput
 
@@ -48,9 +50,17 @@ STILL_THRESHOLDS = (0.35, 0.25)
 SILHOUETTE_THREADS = 2
 AGREEING = 0.8
 """`Body.agreement` below which other crops are tried"""
+CONVINCING = 0.92
+"""...and above which no more of them are"""
 CLEARLY = 0.1
 OTHER_CROPS = ((1.1, 0.0), (1.0, 8.0), (1.0, -8.0))
 """larger by, turned by (degrees)"""
+SIDE_CROPS = ((1.1, 0.0), (1.0, 8.0), (1.0, -8.0))
+MIRROR_CROPS = ((1.0, 0.0), (1.1, 0.0), (1.2, 0.0))
+UNSURE = 0.15
+"""share of doubtful frames from which no frame is believed at the first look"""
+SIDE_ROUNDS = 2
+"""the second looks where the first made a minority"""
 START_FRAMES = 3
 
 
@@ -64,10 +74,12 @@ class PeopleTracker:
         self.max_people = max_people
         self._extractor: MaskExtractor = extractor or EdgeRefiner()
         self._model: BlazePose | None = None
+        self._face = FaceNet()
 
     def setup(self) -> None:
         """Load the models (fetching them once). Raises what `generators.weights.fetch` raises."""
         self._model = self._model or BlazePose()
+        self._face.setup()
 
     @property
     def model(self) -> BlazePose:
@@ -145,8 +157,12 @@ class PeopleTracker:
         front and a back view, or lost a limb, and another crop mostly settles it."""
         if body.presence < PRESENT or body.agreement >= AGREEING:
             return body
-        looks = [self.model.body(rgb_HWC, centre, centre + grow * turned(tip - centre, turn)) for grow, turn in OTHER_CROPS]
-        best = max((look for look in looks if look.presence >= PRESENT), key=lambda look: look.agreement, default=body)
+        best, enough = body, max(CONVINCING, body.agreement + CLEARLY)
+        for grow, turn in OTHER_CROPS:
+            look = self.model.body(rgb_HWC, centre, centre + grow * turned(tip - centre, turn))
+            best = look if look.presence >= PRESENT and look.agreement > best.agreement else best
+            if best.agreement > enough:
+                break
         return best if best.agreement > body.agreement + CLEARLY else body
 
     def _refined(self, rgb_HWC: Bytes, found: Detection, rounds: int) -> Sighting | None:
@@ -172,26 +188,30 @@ class PeopleTracker:
             self._look_into_gaps(track, frames_THWC, fps)
             self._look_at_start(track, frames_THWC)
         tracks = self._of_interest(tracks)
+        self._settle(tracks, frames_THWC)
         tracks.sort(key=lambda t: (t.first, float(t.sightings[t.first].body.landmarks_33x3[:, 0].mean())))
         people = people_of(tracks, frames_THWC.shape[:3], fps)
         return replace(people, masks_PTHW=self._extractor.extract(frames_THWC, people))
 
     def _is_somebody(self, track: Track, frames_THWC: Bytes) -> bool:
-        """No scenery: the landmark model is sure most of the time, or at least does not change its mind with the crop."""
-        presence = [s.body.presence for s in track.sightings.values()]
+        """No scenery: the landmark model is sure most of the time, or at least does not change its mind with the crop.
+
+        Where nobody else is near, if that is ever so: somebody half hidden makes it waver too.
+        """
+        clean = [t for t, s in sorted(track.sightings.items()) if s.clean]
+        seen = clean if len(clean) >= WAVERING_FRAMES else sorted(track.sightings)
+        presence = [track.sightings[t].body.presence for t in seen]
         if confidence(track) < LEAST_CONFIDENCE or np.median(presence) < LEAST_PRESENCE:
             return False
         if np.percentile(presence, 20) >= SURE_PRESENCE or len(presence) < WAVERING_FRAMES:
             return True
-        seen = sorted(track.sightings)
         at = [seen[i] for i in np.linspace(0, len(seen) - 1, WAVERING_FRAMES).astype(int)]
         return bool(np.median([self._wavering(frames_THWC[t], track.sightings[t].body) for t in at]) < WAVERING)
 
     def _wavering(self, rgb_HWC: Bytes, body: Body) -> float:
         """Mean distance between the body's joints and what other crops show, in body scales."""
-        centre, up = body.crop.centre, body.crop.turn_22 @ np.array([0.0, -0.4 * body.crop.side])
         here = body.landmarks_33x3[:, :2].astype(np.float64)
-        looks = [self.model.body(rgb_HWC, centre, centre + grow * turned(up, turn)) for grow, turn in WAVERING_CROPS]
+        looks = self._reread(rgb_HWC, body, WAVERING_CROPS)
         return float(
             np.mean([association.body_distance(look.landmarks_33x3[:, :2].astype(np.float64), here, body.scale) for look in looks])
         )
@@ -240,6 +260,38 @@ class PeopleTracker:
                     if apart < 0.3 and (track.colours is None or association.colour_distance(track.colours, s.colours) < 0.5):
                         track.sightings[frame] = s
 
+    def _settle(self, tracks: list[Track], frames_THWC: Bytes) -> None:
+        """Look again, with other crops and for a face, where the model took a front for a back, wholly or by halves."""
+        for track in tracks:
+            bodies = {t: track.sightings[t].body for t in sorted(track.sightings)}
+            doubtful = sides.doubtful(bodies) if len(bodies) > 1 else []
+            if not doubtful:
+                continue
+            if len(doubtful) >= UNSURE * len(bodies):
+                doubtful = list(bodies)
+            readings, faces = {t: [body] for t, body in bodies.items()}, {}
+            others = [other for other in tracks if other is not track]
+            for _ in range(SIDE_ROUNDS):
+                for t in doubtful:
+                    rivals = [other.sightings[t].body for other in others if t in other.sightings]
+                    picture = association.without_others(frames_THWC[t], bodies[t], rivals)
+                    looks = self._reread(picture, bodies[t], SIDE_CROPS) + self._in_mirror(picture, bodies[t], MIRROR_CROPS)
+                    readings[t] += [look for look in looks if look.presence >= PRESENT]
+                    faces[t] = self._face.read(picture, head_region(bodies[t])).presence
+                doubtful = [t for t in sides.outnumbered(sides.settled(readings, faces)) if t not in faces]
+            for t, body in sides.settled(readings, faces).items():
+                track.sightings[t] = replace(track.sightings[t], body=body)
+
+    def _in_mirror(self, rgb_HWC: Bytes, body: Body, crops: tuple[tuple[float, float], ...]) -> list[Body]:
+        """What the crops of the mirrored picture show, brought back."""
+        mirror = np.ascontiguousarray(rgb_HWC[:, ::-1])
+        return [sides.in_mirror(b) for b in self._reread(mirror, sides.in_mirror(body), crops)]
+
+    def _reread(self, rgb_HWC: Bytes, body: Body, crops: tuple[tuple[float, float], ...]) -> list[Body]:
+        """What crops show that differ from the body's own."""
+        centre, up = body.crop.centre, body.crop.turn_22 @ np.array([0.0, -0.4 * body.crop.side])
+        return [self.model.body(rgb_HWC, centre, centre + grow * turned(up, turn)) for grow, turn in crops]
+
     def _of_interest(self, tracks: list[Track]) -> list[Track]:
         """Without bystanders; the tallest `max_people` at most."""
         heights = [track_height(t) for t in tracks]
@@ -257,7 +309,9 @@ def people_of(tracks: list[Track], shape_THW: tuple[int, ...], fps: float) -> Pe
     masks = np.zeros((p, frames, height, width), np.uint8)
     for i, track in enumerate(tracks):
         present[i, sorted(track.sightings)] = True
-        sides.repair({t: s.body for t, s in sorted(track.sightings.items())}, landmarks[i], world[i], visibility[i])
+        for t, sighting in track.sightings.items():
+            body = sighting.body
+            landmarks[i, t], world[i, t], visibility[i, t] = body.landmarks_33x3, body.world_33x3, body.visibility_33
         for target in (landmarks, world, visibility):
             target[i] = smoothing.smooth(smoothing.fill(target[i], present[i]), fps)
         with ThreadPoolExecutor(SILHOUETTE_THREADS) as pool:

@@ -50,7 +50,9 @@ def _cleaned(mask_HW: Bytes, landmarks_33x3: Floats, visibility_33: Floats) -> B
     biggest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     keep = {biggest} | _touched(labels, landmarks_33x3, visibility_33)
     keep = {k for k in keep if k == biggest or stats[k, cv2.CC_STAT_AREA] >= 0.004 * stats[biggest, cv2.CC_STAT_AREA]}
-    kept = np.isin(labels, sorted(keep)).astype(np.uint8)
+    table = np.zeros(count, np.uint8)
+    table[sorted(keep)] = 1
+    kept = table[labels]
     # The soft rim reaches a little beyond the half value; farther out belongs to what was dropped.
     near = cv2.dilate(kept, np.ones((5, 5), np.uint8))
     out = np.where(near > 0, mask_HW, 0).astype(np.uint8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -141,9 +142,32 @@ def test_scenes_have_a_floor_and_no_people(tracker: PeopleTracker, seed: int, si
 def test_distances_and_coverage_of_a_sphere() -> None:
     at = np.array([0.1, 1.0, 0.0])
     ball = solids.ellipsoid(solids.Material((200, 200, 200)), "ball", at, (0.3, 0.3, 0.3))
-    points = np.array([[0.1, 1.5, 0.0], [0.1, 1.0, 0.3], [0.5, 1.0, 0.0]], np.float32)
-    assert ball.distance(points) == pytest.approx([0.2, 0.0, 0.1], abs=1e-4)
+    points_3N = np.array([[0.1, 1.5, 0.0], [0.1, 1.0, 0.3], [0.5, 1.0, 0.0]], np.float32).T
+    assert solids.Union([ball]).distances(points_3N)[0] == pytest.approx([0.2, 0.0, 0.1], abs=1e-4)
     _, cover = solids.render([ball], 120, 120, 60.0, (60.0, 110.0))
     assert float(cover.sum()) == pytest.approx(np.pi * 18**2, rel=0.03)
     cube = solids.box(solids.Material((9, 9, 9)), "cube", np.zeros(3), (0.2, 0.2, 0.2), 0.05)
-    assert cube.distance(np.array([[0.5, 0, 0], [0, 0, 0.2]], np.float32)) == pytest.approx([0.3, 0.0], abs=1e-4)
+    assert solids.Union([cube]).field(np.array([[0.5, 0, 0], [0, 0, 0.2]], np.float32).T) == pytest.approx([0.3, 0.0], abs=1e-4)
+
+
+def test_solids_measured_together_are_measured_alike() -> None:
+    """One call for all solids, of all kinds and turned, gives the same bits as one call for each; groups melt, others meet."""
+    stuff, turn = solids.Material((9, 9, 9)), solids.rotation("x", 30) @ solids.rotation("y", 50)
+    mixed = [
+        solids.capsule(stuff, "limb", np.array([0, 0.1, 0]), np.array([0.2, 0.4, 0.1]), 0.05, 0.03),
+        solids.ellipsoid(stuff, "limb", np.array([0.2, 0.4, 0.0]), (0.1, 0.2, 0.05), solids.rotation("z", 20), blend=0.05),
+        solids.box(stuff, "block", np.array([-0.1, 0.2, 0.0]), (0.1, 0.05, 0.2), 0.02),
+        solids.capsule(stuff, "limb", np.array([0.2, 0.4, 0.1]), np.array([0.3, 0.2, 0.1]), 0.03),
+    ]
+    mixed = [solid.turned(turn) for solid in mixed]
+    points_3N = np.random.default_rng(0).uniform(-0.2, 0.5, (3, 777)).astype(np.float32)
+    together = solids.Union(mixed).distances(points_3N)
+    for solid, row in zip(mixed, together, strict=True):
+        np.testing.assert_array_equal(solids.Union([solid]).distances(points_3N)[0], row)
+    few = solids.Union(mixed).distances(points_3N[:, 300:305])
+    np.testing.assert_array_equal(few, together[:, 300:305])
+    joined = solids.Union(mixed).field(points_3N)
+    assert (joined <= together.min(0)).all()
+    assert (joined < together.min(0) - 0.005).any(), "solids of one group melt"
+    apart = [replace(solid, group=str(i)) for i, solid in enumerate(mixed)]
+    np.testing.assert_array_equal(solids.Union(apart).field(points_3N), together.min(0))

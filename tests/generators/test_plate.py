@@ -14,7 +14,8 @@ import pytest
 
 from generators.images import drawn
 from generators.videos.plate import Plate, clean_plate, fill_from, inpaint
-from generators.videos.plate.camera import shots
+from generators.videos.plate.camera import in_light, shots
+from generators.videos.plate.median import median_of_free
 
 Frames = npt.NDArray[np.uint8]
 Masks = npt.NDArray[np.uint8]
@@ -239,3 +240,32 @@ def test_a_fill_copies_from_outside_people_only() -> None:
     pink = np.abs(filled.astype(int) - [255, 0, 200]).max(2) < 60
     assert pink[hole].mean() < 0.05
     assert (filled[person] == painted[person]).mean() > 0.9
+
+
+def test_median_of_free_is_the_lower_median_of_what_is_not_hidden() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.integers(0, 256, (12, 3, 500)).astype(np.uint8)
+    values[rng.random(values.shape) < 0.1] = 255
+    hidden = rng.random((12, 500)) < rng.random(500)
+    hidden[0] &= ~hidden.all(0)
+    wanted = np.stack([np.sort(values[~hidden[:, m], :, m], axis=0)[(np.count_nonzero(~hidden[:, m]) - 1) // 2] for m in range(500)], 1)
+    np.testing.assert_array_equal(median_of_free(values, hidden, 12), wanted)
+
+
+def test_median_of_many_is_that_of_the_first_free_ones() -> None:
+    values = np.repeat(np.array([9, 200, 3, 5, 7], np.uint8)[:, None, None], 3, 1)
+    hidden = np.array([[False], [True], [False], [False], [False]])
+    assert (median_of_free(values, hidden, 3) == 5).all()
+
+
+def test_in_light_scales_every_channel_and_saturates() -> None:
+    image = np.full((4, 5, 3), 200, np.uint8)
+    assert in_light(image, np.ones(3)) is image
+    assert in_light(image, np.array([0.5, 1.0, 2.0]))[0, 0].tolist() == [100, 200, 255]
+
+
+def test_plate_does_not_depend_on_the_timing_of_its_threads() -> None:
+    walk = Walk(carried="antlers")
+    first, second = (clean_plate(walk.frames, walk.masks) for _ in range(2))
+    for field in fields(first):
+        np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name))

@@ -14,7 +14,7 @@ from generators.poses.details import DetailReader
 from generators.poses.people import PeopleTracker
 from generators.poses.tracks import INDEX, Details, People
 from generators.videos.puppet.cutout import Figure, figure_of, matte_of, rescaled
-from generators.videos.puppet.deform import posed
+from generators.videos.puppet.deform import posed, rolled
 from generators.videos.puppet.face import Rig, expressed, expressive, with_face
 from generators.videos.puppet.layers import MOUTH, Layer, layers_of
 from generators.videos.puppet.motion import motion_of
@@ -244,3 +244,18 @@ def test_hands_point_where_their_knuckles_are_seen(picture: tuple[np.ndarray, Pe
     assert np.linalg.norm(hand[6] - blind[6]) < np.linalg.norm(hand[-1] - blind[-1])
     other = JOINT["right_hand"]
     np.testing.assert_array_equal(motion_of(people, 0).joints_T19x2[:, other], motion_of(body, 0).joints_T19x2[:, other])
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (0.4, 0.0), (-0.3, 0.5), (0.0, 2.0)])
+def test_a_rolled_face_moves_in_the_middle_and_folds_nowhere(shift: tuple[float, float]) -> None:
+    y, x = np.mgrid[-1.2:1.2:49j, -1.2:1.2:49j]
+    points = np.stack([x, y], -1)
+    out = rolled(points.reshape(-1, 2), np.array(shift), 1.0).reshape(points.shape)
+    outside = (points**2).sum(-1) >= 1
+    np.testing.assert_array_equal(out[outside], points[outside])
+    assert ((out**2).sum(-1)[~outside] <= 1 + 1e-9).all()
+    middle = out[24, 24]
+    if np.hypot(*shift) < 0.68:  # sin of 0.75
+        np.testing.assert_allclose(middle, shift, atol=1e-6)
+    right, down = np.diff(out, axis=1)[:-1], np.diff(out, axis=0)[:, :-1]
+    assert (right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0] > 0).all()

@@ -148,15 +148,16 @@ def test_an_extractor_takes_over(robot: tuple[np.ndarray, np.ndarray, People]) -
     assert (people.masks_PTHW[0, 0].min(axis=1) == people.masks_PTHW[0, 0].max(axis=1)).all()
 
 
-def test_the_guided_filter_moves_a_soft_edge_onto_the_pictures() -> None:
-    picture = np.full((60, 60, 3), 40, np.uint8)
+@pytest.mark.parametrize(("radius", "width", "step"), [(3, 60, 0.45), (6, 60, 0.6), (6, 59, 0.6)])
+def test_the_guided_filter_moves_a_soft_edge_onto_the_pictures(radius: int, width: int, step: float) -> None:
+    picture = np.full((60, width, 3), 40, np.uint8)
     picture[:, 30:] = (200, 180, 160)
-    rough = np.tile(np.clip((np.arange(60, dtype=np.float32) - 23) / 8, 0, 1), (60, 1))
+    rough = np.tile(np.clip((np.arange(width, dtype=np.float32) - 23) / 8, 0, 1), (60, 1))
     guide = planes(picture)
-    fine = applied(coefficients(guide, rough, 6, 1e-4), guide)
+    fine = applied(coefficients(guide, rough, radius, 1e-4), guide)
     assert np.abs(np.diff(fine[30])).argmax() == 29
-    assert fine[30, 31] - fine[30, 28] > 0.6
-    flat = applied(coefficients(guide, np.full((60, 60), 0.25, np.float32), 6, 1e-4), guide)
+    assert fine[30, 31] - fine[30, 28] > step
+    flat = applied(coefficients(guide, np.full((60, width), 0.25, np.float32), radius, 1e-4), guide)
     assert flat == pytest.approx(0.25, abs=1e-3)
 
 

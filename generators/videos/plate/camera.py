@@ -140,3 +140,11 @@ def light_of(frame_HWC: Array, scene_HWC: Array, use_HW: Array) -> Array:
         return np.ones(3)
     gain = np.median(frame_HWC[use] / scene_HWC[use].astype(np.float64), axis=0)
     return np.asarray(np.ones(3) if np.abs(gain - 1).max() < 0.02 else np.clip(gain, 0, 3))
+
+
+def in_light(image_HWC: Array, light_3: Array) -> Array:
+    """A picture (uint8) in a frame's light, as `light_of` gives it."""
+    if (light_3 == 1).all():
+        return image_HWC
+    levels = np.clip(np.round(np.arange(256)[:, None] * light_3), 0, 255).astype(np.uint8)
+    return cv2.LUT(image_HWC, levels[None])

@@ -36,9 +36,11 @@ def fill_from(image_HWC: Array, good_HW: Array) -> Array:
 
 
 def _relaxed(sheet: Array, hole_HW: Array, rounds: int) -> Array:
+    """The sheet, its hole smoothed so many times."""
+    out, hole = sheet.copy(), hole_HW.astype(np.uint8)
     for _ in range(rounds):
-        sheet = np.where(hole_HW[..., None], cv2.blur(sheet, (3, 3), borderType=cv2.BORDER_REPLICATE), sheet)
-    return sheet
+        cv2.copyTo(cv2.blur(out, (3, 3), borderType=cv2.BORDER_REPLICATE), hole, out)
+    return out
 
 
 def _membrane(values_HWC: Array, hole_HW: Array) -> Array:
@@ -184,9 +186,9 @@ class _Quilt:
             beside = np.clip(np.stack([rows, cols], 1) + step + away, 0, [h - 1, w - 1])
             rise[rows, cols] += self.image[rows + step[:, 0], cols + step[:, 1]] - self.image[tuple(beside.T)]
         cross = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32)
-        bent = self.image
+        bent, where = self.image.copy(), filled.astype(np.uint8)
         for _ in range(_SOLVER_ROUNDS):
-            bent = np.where(filled[..., None], (cv2.filter2D(bent, -1, cross, borderType=cv2.BORDER_REPLICATE) + rise) / 4, bent)
+            cv2.copyTo((cv2.filter2D(bent, -1, cross, borderType=cv2.BORDER_REPLICATE) + rise) / 4, where, bent)
         return np.asarray(np.clip(bent - self.image, -_BENT_MOST, _BENT_MOST)[_PATCH:-_PATCH, _PATCH:-_PATCH])
 
 

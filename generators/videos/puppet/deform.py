@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from generators.videos.puppet.cutout import Figure
 from generators.videos.puppet.layers import MOUTH, Layer
-from generators.videos.puppet.numerics import Array, angle_of, rotation, smoothstep, wrapped
+from generators.videos.puppet.numerics import Array, rotation, smoothstep
 from generators.videos.puppet.retarget import Pose
-from generators.videos.puppet.skeleton import BONES, HEAD, LIMBS, NECK, PELVIS, Limb, bone_vectors
+from generators.videos.puppet.skeleton import BONES, HEAD, LIMBS, NECK, PELVIS, Limb
 
 _STIFF_FROM, _STIFF_TO = 0.9, 1.9
 """bend in radians between which a joint changes from smooth skin to two stiff pieces with round ends"""
+_BALL_MOST = 0.75
+"""radians that a face may be turned; from π/4 on points would overtake each other"""
 
 
 @dataclass(frozen=True)
@@ -34,18 +37,29 @@ class Turn:
         return np.asarray(off_Vx2 @ self.stretch_2x2.T - self.excess * past[:, None] * self.along_2)
 
 
+def _ends(figure: Figure, pose: Pose, t: int, bone: str) -> tuple[list[float], list[float]]:
+    """The bone's vector in the picture and in the frame. Plain numbers: there are too few of them for arrays to pay."""
+    b = BONES[bone]
+    j, target = figure.joints_19x2, pose.joints_T19x2[t]
+    return (j[b.end] - j[b.start]).tolist(), (target[b.end] - target[b.start]).tolist()
+
+
+def _turn(before: list[float], after: list[float]) -> float:
+    return math.remainder(math.atan2(after[1], after[0]) - math.atan2(before[1], before[0]), math.tau)
+
+
 def _bone_turn(figure: Figure, pose: Pose, t: int, bone: str) -> Turn:
-    before, after = bone_vectors(figure.joints_19x2, bone), bone_vectors(pose.joints_T19x2[t], bone)
-    size = pose.scale_T[t] / figure.scale
-    axis = rotation(float(angle_of(before)))
-    longer = np.clip(np.linalg.norm(after) / (np.linalg.norm(before) + 1e-6), 0.1, 1.8 * size)
-    turn = float(wrapped(angle_of(after) - angle_of(before)))
-    return Turn(turn, axis @ np.diag([longer, size]) @ axis.T, axis[:, 0], float(longer - size))
+    before, after = _ends(figure, pose, t, bone)
+    size = float(pose.scale_T[t]) / figure.scale
+    longer = min(max(math.hypot(*after) / (math.hypot(*before) + 1e-6), 0.1), 1.8 * size)
+    direction = math.atan2(before[1], before[0])
+    c, s, excess = math.cos(direction), math.sin(direction), longer - size
+    stretch = np.array([[size + excess * c * c, excess * c * s], [excess * c * s, size + excess * s * s]])
+    return Turn(_turn(before, after), stretch, np.array([c, s]), excess)
 
 
 def _torso_turn(figure: Figure, pose: Pose, t: int, end: int) -> Turn:
-    before, after = bone_vectors(figure.joints_19x2, "spine"), bone_vectors(pose.joints_T19x2[t], "spine")
-    turn = float(wrapped(angle_of(after) - angle_of(before)))
+    turn = _turn(*_ends(figure, pose, t, "spine"))
     return Turn(turn, rotation(-turn) @ pose.ends_T2x2x2[t, end], np.zeros(2), 0.0)
 
 
@@ -66,12 +80,31 @@ def _torso(figure: Figure, pose: Pose, t: int, layer: Layer) -> Array:
     return np.asarray(out * (1 - lap) + lap * (with_leg[0] * left + with_leg[1] * (1 - left)))
 
 
+def rolled(off_Vx2: Array, shift_2: Array, radius: float) -> Array:
+    """Points of a head's front, turned like a ball of this radius until what was in the middle has moved by `shift_2`.
+
+    The rim stays where it is, for a picture has nothing to show behind it, and no point overtakes another.
+    """
+    length = float(np.linalg.norm(shift_2))
+    if length < 1e-6:
+        return off_Vx2
+    along = shift_2 / length
+    inside = (off_Vx2**2).sum(1) < radius**2
+    place = off_Vx2[inside] @ along
+    aside = off_Vx2[inside] - place[:, None] * along
+    chord = np.sqrt(np.maximum(radius**2 - (aside**2).sum(1), 1e-9))
+    angle = np.arcsin(np.clip(place / chord, -1, 1))
+    turn = min(float(np.arcsin(min(1.0, length / radius))), _BALL_MOST)
+    out = off_Vx2.copy()
+    out[inside] = aside + (chord * np.sin(angle + turn * (1 - (2 * angle / np.pi) ** 2)))[:, None] * along
+    return np.asarray(out)
+
+
 def _head(figure: Figure, pose: Pose, t: int, layer: Layer) -> Array:
     v, j, target = layer.vertices_Vx2, figure.joints_19x2, pose.joints_T19x2[t]
     off = v + pose.face_TxVx2[t] - j[HEAD]
-    reach = 0.62 * np.linalg.norm(j[HEAD] - j[NECK])
-    face = np.clip(1 - (off**2).sum(1) / reach**2, 0, 1)[:, None]  # the face slides over the skull
-    turned = (off + face * pose.nose_Tx2[t]) @ rotation(float(pose.turn_T[t])).T * (pose.scale_T[t] / figure.scale) + target[HEAD]
+    reach = 0.62 * float(np.linalg.norm(j[HEAD] - j[NECK]))
+    turned = rolled(off, pose.nose_Tx2[t], reach) @ rotation(float(pose.turn_T[t])).T * (pose.scale_T[t] / figure.scale) + target[HEAD]
     neck = (v - j[NECK]) @ pose.ends_T2x2x2[t, 1].T + target[NECK]
     share = layer.weights["head"][:, None]
     return np.asarray(neck * (1 - share) + turned * share)
@@ -96,7 +129,7 @@ def _limb(figure: Figure, pose: Pose, t: int, layer: Layer, limb: Limb, upper: b
     candidates = []
     for k, (joint, weight) in enumerate(zip(limb.joints[:3], ("root", "middle", "end"), strict=True)):
         before, after = turns[k], turns[k + 1]
-        bend = float(wrapped(np.array(after.angle - before.angle)))
+        bend = math.remainder(after.angle - before.angle, math.tau)
         share = layer.weights[weight]
         if weight == "middle":
             share = _stiffer(share, bend, upper)

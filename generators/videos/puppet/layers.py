@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from generators.videos.plate import fill_from, soft_fill
+from generators.videos.plate import box_around, fill_from, soft_fill
 from generators.videos.puppet.cutout import Figure, Matte, point
 from generators.videos.puppet.numerics import Array, smoothstep, unit
 from generators.videos.puppet.parts import Parts
@@ -16,6 +16,8 @@ from generators.videos.puppet.skeleton import HEAD, HIPS, LIMBS, NECK, PELVIS, L
 _VISIBLE = 0.004
 _MESH_STEPS = 12
 """squares of the mesh along the torso"""
+_MARGIN_PX = 12
+"""around what is worked on: more than any filter here reaches"""
 MOUTH = "mouth"
 """the layer behind shut lips, see face.py; it moves with the head"""
 
@@ -165,6 +167,24 @@ def _masks(figure: Figure, matte: Matte, parts: Parts, garment: Array) -> dict[s
 
 def layers_of(figure: Figure, matte: Matte, parts: Parts) -> dict[str, Layer]:
     """Take the character apart. Layers with under 30 pixels are left out."""
+    y, x = box = box_around(matte.solid_HW, _MARGIN_PX)
+    corner = np.array([x.start, y.start])
+    near = replace(figure, image_HWC=figure.image_HWC[box], mask_HW=figure.mask_HW[box], joints_19x2=figure.joints_19x2 - corner)
+    layers = _layers_near(
+        near,
+        Matte(matte.alpha_HW[box], matte.solid_HW[box]),
+        replace(parts, label_HW=parts.label_HW[box], chest_HW=parts.chest_HW[box]),
+    )
+    return {
+        name: replace(
+            layer, origin_xy=(layer.origin_xy[0] + x.start, layer.origin_xy[1] + y.start), vertices_Vx2=layer.vertices_Vx2 + corner
+        )
+        for name, layer in layers.items()
+    }
+
+
+def _layers_near(figure: Figure, matte: Matte, parts: Parts) -> dict[str, Layer]:
+    """As `layers_of`, for a figure cropped to its surroundings."""
     solid = matte.solid_HW
     inner = cv2.erode(solid.astype(np.uint8), np.ones((5, 5))) > 0
     image = np.where(matte.alpha_HW[..., None] > 0.98, figure.image_HWC, fill_from(figure.image_HWC, inner))  # no old scene in edge pixels
@@ -173,22 +193,29 @@ def layers_of(figure: Figure, matte: Matte, parts: Parts) -> dict[str, Layer]:
     masks = _masks(figure, matte, parts, garment)
     body = fill_from(image, parts.are("torso") & inner)
     behind_arms = masks["torso"] & ~parts.are("torso", "head") & ~garment
-    invented = soft_fill(body, behind_arms)
     behind_head = parts.are("head") & masks["torso"]
+    torso = np.where(behind_arms[..., None], soft_fill(body, behind_arms), np.where(behind_head[..., None], body, image))
+    step = max(5, int(figure.torso_px / _MESH_STEPS))
     layers = {}
     for name, mask in masks.items():
         if mask.sum() < 30:
             continue
-        near = cv2.dilate(mask.astype(np.uint8), np.ones((7, 7))) > 0
-        edge = np.where(solid, cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 1.2), near)  # soft at cuts, the matte at the silhouette
-        alpha, rgb = matte.alpha_HW, image
-        if name == "torso":
-            alpha = np.maximum(alpha, behind_arms)
-            rgb = np.where(behind_arms[..., None], invented, np.where(behind_head[..., None], body, image))
-        alpha = (alpha * edge * near).astype(np.float32)
+        y, x = box = box_around(mask, _MARGIN_PX)
+        alpha = np.maximum(matte.alpha_HW[box], behind_arms[box]) if name == "torso" else matte.alpha_HW[box]
+        alpha = alpha * _softened(mask[box], solid[box])
         if not (alpha > _VISIBLE).any():
             continue
-        texture, origin = _cropped(np.round(np.dstack([rgb * alpha[..., None], alpha * 255])).astype(np.uint8))
-        vertices, triangles = _mesh(alpha, max(5, int(figure.torso_px / _MESH_STEPS)))
-        layers[name] = Layer(texture, origin, vertices, triangles, _weights(figure, name, vertices, has_lap))
+        rgb = (torso if name == "torso" else image)[box]
+        texture, (left, top) = _cropped(np.round(np.dstack([rgb * alpha[..., None], alpha * 255])).astype(np.uint8))
+        corner = np.array([x.start, y.start])
+        vertices, triangles = _mesh(alpha, step)
+        weights = _weights(figure, name, vertices + corner, has_lap)
+        layers[name] = Layer(texture, (left + x.start, top + y.start), vertices + corner, triangles, weights)
     return layers
+
+
+def _softened(mask_HW: Array, solid_HW: Array) -> Array:
+    """How much of each pixel is the layer's (H, W, float32): soft at cuts; at the silhouette the matte is what is soft."""
+    near = cv2.dilate(mask_HW.astype(np.uint8), np.ones((7, 7))) > 0
+    edge = np.where(solid_HW, cv2.GaussianBlur(mask_HW.astype(np.float32), (0, 0), 1.2), near)
+    return np.asarray(edge * near, np.float32)

@@ -54,13 +54,15 @@ def _draw_layer(canvas_HWx4: Array, layer: Layer, target_Vx2: Array) -> None:
     maps = np.concatenate([nowhere, maps]).astype(np.float32)
     which = np.zeros((y1 - y0, x1 - x0), np.int32)
     corners = np.round((after - [x0, y0]) * 2**_SUBPIXEL_BITS).astype(np.int32)
-    for k in np.flatnonzero(good):
-        cv2.fillConvexPoly(which, corners[k], int(k + 1), cv2.LINE_8, _SUBPIXEL_BITS)
+    seen = np.flatnonzero(good)
+    for triangle, k in zip(corners[seen], (seen + 1).tolist(), strict=True):
+        cv2.fillConvexPoly(which, triangle, k, cv2.LINE_8, _SUBPIXEL_BITS)
     xx, yx, xy, yy, x, y = (column.take(which) for column in np.ascontiguousarray(maps.T))
     across, down = np.arange(x0, x1, dtype=np.float32)[None], np.arange(y0, y1, dtype=np.float32)[:, None]
-    from_x, from_y = xx * across + xy * down + x, yx * across + yy * down + y
+    xx, xy, yx, yy = (np.multiply(a, b, out=a) for a, b in ((xx, across), (xy, down), (yx, across), (yy, down)))
+    from_x, from_y = xx + xy + x, yx + yy + y
     drawn = cv2.remap(layer.texture_HWx4, from_x, from_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    through = cv2.merge([cv2.bitwise_not(drawn[..., 3])] * 4)
+    through = cv2.merge([cv2.bitwise_not(cv2.extractChannel(drawn, 3))] * 4)
     under = canvas_HWx4[y0:y1, x0:x1]
     canvas_HWx4[y0:y1, x0:x1] = cv2.add(cv2.multiply(under, through, scale=1 / 255, dtype=cv2.CV_32F), drawn, dtype=cv2.CV_32F)
 

@@ -25,6 +25,10 @@ from generators.videos.puppet.skeleton import (
 
 _NARROWEST = 0.45
 """a picture has no side view: shoulders and hips never look narrower than this share of the picture's"""
+_LEAN_MOST = 0.9
+"""radians between spine and head"""
+_FACE_MOST = 0.06
+"""metres that a face may be moved over its skull, each way; farther, and pose models take the head for one seen from behind"""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def _sizes(figure: Figure, motion: Motion, placement: Placement) -> Array:
     return np.asarray(motion.scale_T * sum(motion.lengths_m[b] for b in use) / sum(figure.lengths_m[b] for b in use))
 
 
-def _bone(figure: Figure, motion: Motion, scale_T: Array, bone: str, least: float = 0.12) -> Array:
+def _bone(figure: Figure, motion: Motion, scale_T: Array, bone: str, least: float = 0.0) -> Array:
     """(T, 2): the driver's direction and foreshortening on the character's length."""
     v = bone_vectors(motion.joints_T19x2, bone) / (motion.scale_T * motion.lengths_m[bone])[:, None]
     length = np.clip(np.linalg.norm(v, axis=1), least, 1.08) * figure.lengths_m[bone] * scale_T
@@ -111,12 +115,12 @@ def _girdle(figure: Figure, wanted_T2: Array, spine_T2: Array, bone: str, scale_
     return line, np.asarray(target @ np.linalg.inv(base))
 
 
-def _head(motion_head_T2: Array, neck_T2: Array, spine_T2: Array) -> Array:
-    """Head joint (T, 2): leaning at most 0.6 rad off the spine."""
+def _head(motion_head_T2: Array, spine_T2: Array) -> Array:
+    """From the neck to the head (T, 2): the driver's, leaning off the spine no further than a neck can be drawn bent."""
     up = unit(spine_T2)
     across = np.stack([-up[:, 1], up[:, 0]], 1)
-    lean = np.clip(0.8 * np.arctan2((motion_head_T2 * across).sum(1), (motion_head_T2 * up).sum(1)), -0.6, 0.6)[:, None]
-    return np.asarray(neck_T2 + np.linalg.norm(motion_head_T2, axis=1)[:, None] * (np.cos(lean) * up + np.sin(lean) * across))
+    lean = np.clip(np.arctan2((motion_head_T2 * across).sum(1), (motion_head_T2 * up).sum(1)), -_LEAN_MOST, _LEAN_MOST)[:, None]
+    return np.asarray(np.linalg.norm(motion_head_T2, axis=1)[:, None] * (np.cos(lean) * up + np.sin(lean) * across))
 
 
 def _kept_below(joints: Array, figure: Figure, height: int, scale_T: Array) -> Array:
@@ -142,7 +146,7 @@ def _face(figure: Figure, motion: Motion) -> tuple[Array, Array]:
     turn = np.clip(seen * wrapped(motion.roll_T - figure.roll_rad) + (1 - seen) * spine, -1.1, 1.1)
     c, s = np.cos(turn), np.sin(turn)
     upright = np.stack([c * motion.nose_Tx2[:, 0] + s * motion.nose_Tx2[:, 1], c * motion.nose_Tx2[:, 1] - s * motion.nose_Tx2[:, 0]], 1)
-    return turn, np.clip(upright - figure.nose_2, -0.07, 0.07) * figure.scale * seen[:, None]
+    return turn, np.clip(upright - figure.nose_2, -_FACE_MOST, _FACE_MOST) * figure.scale * seen[:, None]
 
 
 def retarget(figure: Figure, motion: Motion, placement: Placement, home: Figure) -> Pose:
@@ -163,10 +167,10 @@ def retarget(figure: Figure, motion: Motion, placement: Placement, home: Figure)
     joints[:, NECK] = joints[:, PELVIS] + spine
     ends = []
     for bone, centre in (("hips", PELVIS), ("shoulders", NECK)):
-        line, stretch = _girdle(figure, _bone(figure, motion, scale, bone, 0.0), spine, bone, scale)
+        line, stretch = _girdle(figure, _bone(figure, motion, scale, bone), spine, bone, scale)
         ends.append(stretch)
         joints[:, BONES[bone].start], joints[:, BONES[bone].end] = joints[:, centre] - line / 2, joints[:, centre] + line / 2
-    joints[:, HEAD] = _head(_bone(figure, motion, scale, "head", 0.55), joints[:, NECK], spine)
+    joints[:, HEAD] = joints[:, NECK] + _head(_bone(figure, motion, scale, "head", 0.55), spine)
     for bone in LIMB_BONES:
         joints[:, BONES[bone].end] = joints[:, BONES[bone].start] + _bone(figure, motion, scale, bone)
     stands = np.zeros((motion.frames, 2))

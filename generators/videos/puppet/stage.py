@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 
 from generators.poses.tracks import People
@@ -43,12 +44,13 @@ class Stage:
         for k, at in enumerate(self.at_N):
             t = round(float(at))
             scene = self.scene.frames_THWC[t].copy() if isinstance(self.scene, Plate) else self.scene.copy()
-            canvas[:] = 0
+            canvas.fill(0)
             self._draw(canvas, scene, k, t)
             plate = self.scene if isinstance(self.scene, Plate) else None
-            self.exposed_N.append(plate.exposed(t, canvas[..., 3]) if plate else 0.0)
             compose(scene, canvas, plate.light_T3[t] if plate else np.ones(3), self._grain.at(k))
-            yield scene, np.clip(canvas[..., 3], 0, 255).astype(np.uint8)
+            alpha = np.clip(cv2.extractChannel(canvas, 3), 0, 255).astype(np.uint8)
+            self.exposed_N.append(plate.exposed(t, alpha) if plate else 0.0)
+            yield scene, alpha
 
     def _draw(self, canvas: Array, scene: Array, k: int, t: int) -> None:
         """From far to near. The scene shows its own people already, so one who is nearer takes away what was drawn over them."""

@@ -142,7 +142,7 @@ def shade(scene_HWC: Array, pose: Pose, t: int, keep_HW: Array | None) -> None:
     if keep_HW is not None:
         dark *= 1 - keep_HW[y0:y1, x0:x1].astype(np.float32) / 255
     part = scene_HWC[y0:y1, x0:x1]
-    part[...] = np.round(part * (1 - dark[..., None]))
+    part[...] = cv2.multiply(part, cv2.merge([1 - dark] * 3), dtype=cv2.CV_8U)  # rounds
 
 
 def erase(canvas_HWx4: Array, mask_HW: Array) -> None:
@@ -155,14 +155,15 @@ def erase(canvas_HWx4: Array, mask_HW: Array) -> None:
 
 def compose(scene_HWC: Array, canvas_HWx4: Array, light_3: Array, noise_HW: Array | None) -> None:
     """Put the canvas over the scene (uint8, in place), in the frame's light and with the clip's noise (int16 levels)."""
-    x, y, w, h = cv2.boundingRect((canvas_HWx4[..., 3] > 0.5).astype(np.uint8))
+    x, y, w, h = cv2.boundingRect((cv2.extractChannel(canvas_HWx4, 3) > 0.5).astype(np.uint8))
     if not w:
         return
     at = (slice(y, y + h), slice(x, x + w))
-    top = canvas_HWx4[at]
-    colours = top[..., :3] if (light_3 == 1).all() else top[..., :3] * light_3.astype(np.float32)
-    cover = top[..., 3:] * np.float32(1 / 255)
-    mixed: Array = colours + scene_HWC[at] * (1 - cover)
+    *colours, cover = cv2.split(canvas_HWx4[at])
+    colours = [c if light == 1 else c * np.float32(light) for c, light in zip(colours, light_3, strict=True)]
+    cover *= np.float32(1 / 255)
     if noise_HW is not None:
-        mixed = mixed + noise_HW[at][..., None] * cover
-    scene_HWC[at] = np.clip(np.round(mixed), 0, 255)
+        noise = noise_HW[at] * cover
+        colours = [c + noise for c in colours]
+    under = cv2.multiply(scene_HWC[at], cv2.merge([1 - cover] * 3), dtype=cv2.CV_32F)
+    scene_HWC[at] = cv2.add(under, cv2.merge(colours), dtype=cv2.CV_8U)  # rounds and saturates
