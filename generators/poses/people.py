@@ -55,10 +55,10 @@ CONVINCING = 0.92
 CLEARLY = 0.1
 OTHER_CROPS = ((1.1, 0.0), (1.0, 8.0), (1.0, -8.0))
 """larger by, turned by (degrees)"""
-SIDE_CROPS = ((1.1, 0.0), (1.0, 8.0), (1.0, -8.0))
-MIRROR_CROPS = ((1.0, 0.0), (1.1, 0.0), (1.2, 0.0))
-UNSURE = 0.15
-"""share of doubtful frames from which no frame is believed at the first look"""
+SIDE_CROPS = ((1.1, 0.0), (1.0, 8.0))
+MIRROR_CROPS = ((1.0, 0.0), (1.1, 0.0))
+UNSURE = 0.3
+"""share of doubtful frames from which no frame is believed at the first look; every second look costs what the first did"""
 SIDE_ROUNDS = 2
 """the second looks where the first made a minority"""
 START_FRAMES = 3

@@ -143,7 +143,11 @@ def test_driving_target_and_masks_agree_frame_by_frame(finished: Finished, tmp_p
 
 
 def test_a_30_fps_performance_moves_with_the_16_fps_clip(finished: Finished, tmp_path: Path) -> None:
-    """The puppet at 30 fps, brought to 16 fps by timestamp, shows the pose of the same instants as the clip."""
+    """The puppet at 30 fps, brought to 16 fps by timestamp, shows the pose of the same instants as the clip.
+
+    The span moves little from frame to frame, and of a 30 fps video the frame on display is up to half a 16 fps frame old: a neighbour may
+    fit as well, two frames off may not.
+    """
     from agents.measures.motion import limb_errors_deg
     from generators.poses.people import PeopleTracker
 
@@ -160,7 +164,8 @@ def test_a_30_fps_performance_moves_with_the_16_fps_clip(finished: Finished, tmp
             a = driving.window(max(0, lag), driving.frames + min(0, lag))
             b = target.window(max(0, -lag), target.frames + min(0, -lag))
             error[lag] = float(np.median(limb_errors_deg(a, b)))
-        assert min(error, key=lambda k: error[k]) == 0, error
+        assert error[0] < min(error[-2], error[2]), error
+        assert error[0] < 1.15 * min(error.values()), error
 
 
 def test_the_caption_speaks_of_the_target_and_the_prompt_never_becomes_it(finished: Finished) -> None:
