@@ -24,7 +24,7 @@ SECOND_LOOK = 0.01
 UNDECIDED = 0.5
 """...of a body without breadth; in proportion less up to `NARROW`"""
 NARROW = 0.9
-"""share of the usual breadth below which the model is undecided: now and then with real people, in every third frame with some drawn ones"""
+"""share of the usual breadth below which the model is undecided: now and then with real people, in every third frame with some drawn"""
 FACED = 0.3
 """...of a body seen from behind that shows a face"""
 SHOULDERS_M = 0.3
