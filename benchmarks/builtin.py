@@ -36,6 +36,9 @@ FIGURES = (
     "marked_limb_null_deg",
 )  # fmt: skip
 CONFIDENT_FRAMES_MIN = 8
+TRUSTED = 0.6
+"""confidence from which the puppet's word is taken"""
+KEPT = Path(__file__).parent / "marks" / "kept_by_eye.json"
 SWAP_CLIPS = ("lab/multi-cam01", "lab/multi-cam02", "lab/multi-cam03", "lab/multi-cam04", "park/walk")
 
 
@@ -105,8 +108,19 @@ def summary(table: dict[str, dict[str, Any]]) -> dict[str, Any]:
         rates = [f["fps"] for n, f in table.items() if n.startswith(mode[:4]) and "+" not in n and "fps" in f]
         out[f"fps_{mode}"] = _spread("fps", rates)
     out["fps_two_people"] = _spread("fps", [f["fps"] for n, f in table.items() if "+" in n and "fps" in f])
+    out |= against_the_eye(table)
     out["swaps_in_outputs"] = sum(f.get("swaps") or 0 for f in table.values())
     return out
+
+
+def against_the_eye(table: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
+    """Where the puppet's own word and a look at the contact sheet differ. Combinations of which a part would be kept are left out."""
+    judged = {n: j["keep"] for n, j in json.loads(KEPT.read_text())["combinations"].items() if isinstance(j["keep"], bool)}
+    trusted = {n for n, f in table.items() if f.get("confidence", 0.0) >= TRUSTED}
+    return {
+        "trusted_but_not_kept": [n for n in table if n in trusted and judged.get(n) is False],
+        "kept_but_not_trusted": [n for n in table if n not in trusted and judged.get(n) is True],
+    }
 
 
 def _spread(name: str, values: Sequence[float]) -> dict[str, float] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,6 +84,13 @@ def test_tuned_and_reported_share_no_clip_and_enough_is_reported() -> None:
     assert len(combos.REPORTED) >= 12
     assert {row[0] for row in combos.REPORTED} == {"animation", "replacement"}
     assert any(len(row[2]) == 2 for row in combos.REPORTED)
+
+
+def test_every_reported_combination_was_judged_by_eye() -> None:
+    judged = json.loads((marked.FILE.parent / "kept_by_eye.json").read_text())["combinations"]
+    assert set(judged) == {c.name for c in combos.of_samples(combos.REPORTED, Path("samples"))}
+    assert all(j["keep"] in (True, False) or len(j["keep"]) == 2 for j in judged.values())
+    assert all(len(j["why"]) > 10 for j in judged.values())
 
 
 def test_marks_are_of_reported_clips() -> None:
