@@ -214,7 +214,7 @@ def test_a_rendering_has_the_asked_size_and_rate_and_repeats_to_the_byte(tmp_pat
     assert len(report.per_frame) == 29
     frames, _ = media.read_frames(tmp_path / "a.mp4")
     centres = np.array([np.nonzero(frame.max(axis=-1) > 60)[1].mean() for frame in frames])
-    assert np.abs(centres - centres[0] - 4 * 16 * np.arange(29) / 30).max() < 1.5
+    assert np.abs(centres - centres[0] - 4 * 16 * np.arange(29) / 30).max() < 2, "half of what a clip's frame travels"
 
 
 def test_hostile_people() -> None:
