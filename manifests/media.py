@@ -19,6 +19,7 @@ import decord
 import numpy as np
 import numpy.typing as npt
 
+from manifests import soundness
 from manifests.containers import MAX_SIDE_PX, MISSING_ALLOWED, examine
 from manifests.encode import write_lossless, write_video
 from manifests.errors import BadAnswer, BadInput
@@ -62,10 +63,17 @@ class Inspection(Probe):
     """What is known of a video after every frame was decoded."""
 
     decoded_frames: int
+    """fewer than `frames`: up to two at the end are missing, and the last one stands in for them"""
     black_share: float
     """share of frames whose mean luma is under 16 of 255"""
+    black_run: int
+    """the longest run of them"""
     frozen_share: float
     """share of frames (the first left out) that can't be told from the one before"""
+    frozen_run: int
+    """the longest run of them"""
+    decoder_errors: int
+    """complaints of the decoder, up to 100: damage that it conceals"""
 
 
 def sample_indices(timestamps_s: npt.ArrayLike, count: int, fps: float, start_s: float = 0.0) -> npt.NDArray[np.int64]:
@@ -218,26 +226,22 @@ def _probed(video: Video, frame: Image) -> Probe:
 
 def inspect(path: Path) -> Inspection:
     """Decode every frame and say what is there. Raises BadInput as `Video` does, and when more than two frames can't be decoded."""
-    black = frozen = 0
-    before: npt.NDArray[np.int16] | None = None
+    black: list[bool] = []
+    frozen: list[bool] = []
+    before = None
     with Video(path) as video:
         for frame in video:
-            small = _thumbnail(frame)
-            black += bool(small.mean() < 16)
-            # Area means hide coding noise; what moves, even a hand, changes at least one of them by more than 3 of 255.
-            frozen += before is not None and bool(np.abs(small - before).max() <= 3)
+            small = soundness.thumbnail(frame)
+            black.append(soundness.is_black(small))
+            if before is not None:
+                frozen.append(soundness.show_the_same(before, small))
             before = small
         seen = _probed(video, frame)
-        return Inspection(
-            **asdict(seen), decoded_frames=video.decoded, black_share=black / seen.frames, frozen_share=frozen / max(1, seen.frames - 1)
-        )
-
-
-def _thumbnail(frame: Image) -> npt.NDArray[np.int16]:
-    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-    scale = min(1.0, 160 / max(grey.shape))
-    size = max(1, round(grey.shape[1] * scale)), max(1, round(grey.shape[0] * scale))
-    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.int16)
+    return Inspection(
+        **asdict(seen), decoded_frames=video.decoded, black_share=sum(black) / seen.frames, black_run=soundness.longest_run(black),
+        frozen_share=sum(frozen) / max(1, len(frozen)), frozen_run=soundness.longest_run(frozen),
+        decoder_errors=soundness.decoder_errors(path),
+    )  # fmt: skip
 
 
 def read_frames(path: Path, max_frames: int = 1000) -> tuple[Frames, float]:

@@ -11,19 +11,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from agents.measures.motion import limb_errors_deg
+from generators.poses.curves import MIDDLES, NECK, PELVIS, VISIBLE, Bools, Doubles, correlation, curves_of
 from generators.poses.tracks import INDEX, Details, People
 from generators.videos.puppet.numerics import running_median
-from generators.videos.puppet.skeleton import pixels_per_metre
+from generators.videos.puppet.skeleton import OTHER_SIDE, pixels_per_metre
 
-Doubles = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 Counts = npt.NDArray[np.int64]
 
-VISIBLE = 0.5
 WITHIN = 0.1
 """of the torso's length; the threshold of PCK@0.1"""
 
-PELVIS, NECK = "pelvis", "neck"
 TREE: tuple[tuple[str, str], ...] = (
     (PELVIS, NECK), (NECK, "nose"), (NECK, "left_shoulder"), (NECK, "right_shoulder"), (PELVIS, "left_hip"), (PELVIS, "right_hip"),
     ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"), ("right_shoulder", "right_elbow"), ("right_elbow", "right_wrist"),
@@ -34,7 +32,6 @@ TORSO: tuple[str, ...] = ("left_shoulder", "right_shoulder", "left_hip", "right_
 SCORED: tuple[str, ...] = tuple(end for _, end in TREE if end not in (NECK, "left_hip", "right_hip"))
 """The joints that PCK counts. The hips hang next to where prediction and output are laid over each other, so they would be right for
 nothing."""
-_MIDDLES = {PELVIS: ("left_hip", "right_hip"), NECK: ("left_shoulder", "right_shoulder")}
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ def body_of(people: People, person: int = 0) -> Body:
     seen_Tx33 = (people.visibility_PT33[person] > VISIBLE) & people.present_PT[person][:, None]
     xy, seen = {}, {}
     for name in {end for _, end in TREE} | {PELVIS}:
-        sources = [INDEX[n] for n in _MIDDLES.get(name, (name,))]
+        sources = [INDEX[n] for n in MIDDLES.get(name, (name,))]
         xy[name], seen[name] = xy_Tx33x2[:, sources].mean(1), seen_Tx33[:, sources].all(1)
     scale = running_median(pixels_per_metre(xy_Tx33x2, people.world_PT33x3[person].astype(np.float64)), 3)
     return Body(xy, seen, np.maximum(scale, 1e-3))
@@ -139,3 +136,74 @@ def backwards(people: People) -> People:
         visibility_PT33=people.visibility_PT33[flip], present_PT=people.present_PT[flip], masks_PTHW=people.masks_PTHW[flip],
         details=details,
     )  # fmt: skip
+
+
+def mirrored(people: People) -> People:
+    """What a mirror shows: reflected in x, left and right exchanged. Hands and faces are left out."""
+    width = people.size_hw[1]
+    landmarks, world = people.landmarks_PT33x3[:, :, OTHER_SIDE].copy(), people.world_PT33x3[:, :, OTHER_SIDE].copy()
+    landmarks[..., 0] = width - 1 - landmarks[..., 0]
+    world[..., 0] *= -1
+    return replace(
+        people, landmarks_PT33x3=landmarks, world_PT33x3=world, visibility_PT33=people.visibility_PT33[:, :, OTHER_SIDE],
+        masks_PTHW=people.masks_PTHW[:, :, :, ::-1], details=None,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One output against one motion, over the frames in which both people are found. NaN where no joint or limb can be told."""
+
+    pck10: float
+    """share of joints within 0.1 torso lengths of where they are wanted, 0 to 1"""
+    pck20: float
+    """...within 0.2"""
+    limb_deg: float
+    """mean angle between limbs in the picture, degrees 0 to 180"""
+    joints: int
+    """joints counted, of all frames together"""
+    frames: int
+    """frames with any of them"""
+
+
+def agreement(driver: People, output: People, person: int = 0, track: int = 0) -> Agreement:
+    """How `track` of the output agrees with `person` of the driver; for its null, give the driver `backwards`.
+
+    Both must have the same number of frames; raises ValueError otherwise.
+    """
+    shown = body_of(output, track)
+    wanted = expected(body_of(driver, person), shown)
+    use_T = driver.present_PT[person] & output.present_PT[track]
+    seen_T = right_joints(wanted, shown)[0] * use_T
+    angles = limb_errors_deg(driver, output, person, track)
+    return Agreement(
+        pck(wanted, shown, use_T, 0.1), pck(wanted, shown, use_T, 0.2), float(angles.mean()) if len(angles) else float("nan"),
+        int(seen_T.sum()), int((seen_T > 0).sum()),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mirroring:
+    """Whether the output performs the driver or the driver's mirror image. Above zero the driver, below zero the mirror image; NaN where it
+    can't be told."""
+
+    margin_pck: float
+    """PCK@0.2 against the driver less that against its mirror image, -1 to 1"""
+    margin_deg: float
+    """mean limb error against the mirror image less that against the driver, degrees -180 to 180"""
+    margin_motion: float
+    """correlation of motion (`generators.poses.curves.correlation`) with the driver less that with its mirror image, -2 to 2: tells where
+    the poses themselves are symmetric"""
+    apart_deg: float
+    """mean limb angle between the driver and its own mirror image: what `margin_deg` is out of. Small for somebody who stands
+    symmetrically towards the camera; there only the signs tell"""
+
+
+def mirroring(driver: People, output: People, person: int = 0, track: int = 0) -> Mirroring:
+    """`agreement` and correlation with the driver, less those with the driver's mirror image."""
+    image = mirrored(driver)
+    own, other = agreement(driver, output, person, track), agreement(image, output, person, track)
+    apart = agreement(image, driver, person, person).limb_deg
+    curves = curves_of(output, track)
+    motion = [correlation(curves_of(people, person), curves) for people in (driver, image)]
+    return Mirroring(own.pck20 - other.pck20, other.limb_deg - own.limb_deg, motion[0] - motion[1], apart)

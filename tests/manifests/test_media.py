@@ -210,6 +210,7 @@ def test_inspect_sees_black_and_frozen_frames(tmp_path: Path) -> None:
     seen = media.inspect(tmp_path / "v.mp4")
     assert seen.black_share == pytest.approx(5 / 20)
     assert seen.frozen_share == pytest.approx(8 / 19)
+    assert (seen.black_run, seen.frozen_run, seen.decoder_errors) == (5, 4, 0)
     assert media.probe(tmp_path / "v.mp4") == media.Probe(20, 16, 160, 64, 1.25)
 
 
@@ -219,6 +220,25 @@ def test_a_small_moving_part_is_not_frozen(tmp_path: Path) -> None:
         frame[250:262, 250 + 4 * i : 262 + 4 * i] = 220
     media.write_video(tmp_path / "v.mp4", frames, 16)
     assert media.inspect(tmp_path / "v.mp4").frozen_share == 0
+
+
+def test_grain_on_a_frozen_frame_is_no_motion(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    still = noise(1, 128, 192)[np.zeros(9, int)].astype(np.float32)
+    media.write_video(tmp_path / "v.mp4", np.clip(still * 0.5 + 60 + rng.normal(0, 4, still.shape), 0, 255).astype(np.uint8), 16)
+    assert media.inspect(tmp_path / "v.mp4").frozen_share == 1
+
+
+def test_concealed_damage_is_counted(long_clip: Path, tmp_path: Path) -> None:
+    """Every frame is decoded, many of them smeared."""
+    data = bytearray(long_clip.read_bytes())
+    for at in np.random.default_rng(1).integers(data.index(b"mdat") + 800, len(data) - 10, 20):
+        data[at] ^= 0x5A
+    (tmp_path / "v.mp4").write_bytes(data)
+    seen = media.inspect(tmp_path / "v.mp4")
+    assert seen.decoded_frames == seen.frames == 60
+    assert 0 < seen.decoder_errors <= 100
+    assert media.inspect(long_clip).decoder_errors == 0
 
 
 def test_one_frame_and_rotated_videos(tmp_path: Path) -> None:
