@@ -5,28 +5,25 @@ The prompts describe the synthetic picture and video; the caption describes the 
 
 from __future__ import annotations
 
-import unicodedata
-
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from agents.brains.base import Brain, Look, Scene, WeaveRequest
+from agents.brains.base import Look, Scene, WeaverAnswer, WeaverFacts
 from agents.measures.appearance import Descriptor, colour_name
+from agents.text import clean
 from generators.poses.tracks import People
-from manifests.records import Analysis, Candidate, Finding, Person, Prompt, Task
+from manifests.records import Analysis, Candidate, Finding, Person, Prompt, Task, rounded
+
+SCALE_STEP = {"too_small": 1.2, "too_large": 0.83, "cropped": 0.8}
+"""what a finding does to the asked size of the character"""
+SCALE_LIMITS = (0.3, 2.0)
 
 FRAMING_WORDS = {
     "full": "shown from head to foot",
     "half": "shown from the head to the hips or knees",
     "close": "shown close up, head and shoulders",
 }
-
-
-def clean(text: str, limit: int = 4000) -> str:
-    """Text from a model or file as data: control characters out, white space folded, length limited."""
-    kept = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text)
-    return " ".join(kept.split())[:limit]
 
 
 def look_of(person: Person, descriptor: Descriptor, width: int) -> Look:
@@ -62,33 +59,39 @@ def _movement(motion: float) -> str:
     return "moves with large gestures" if motion < 1.0 else "moves fast"
 
 
-def weave(
-    task: Task, clip: Analysis, track: int, character: Candidate, scene: Candidate | None, roles: tuple[str, ...], brain: Brain
-) -> Prompt:
-    """The first prompts for one person of the clip and the character that takes its place."""
+def facts(task: Task, clip: Analysis, track: int, character: Candidate, scene: Candidate | None, roles: tuple[str, ...]) -> WeaverFacts:
+    """What the brain is told for one person of the clip and the character that takes its place."""
     assert character.person is not None
-    request = WeaveRequest(
+    return WeaverFacts(
         task=task,
         real=look_of(clip.people[track], clip.appearance[track], clip.width),
         character=look_of(character.person, character.appearance, character.size[0]),
         scene="backdrop" if scene else "",
         roles=roles,
     )
-    return _cleaned(brain.weave(request))
 
 
-def revise(prompt: Prompt, findings: tuple[Finding, ...], brain: Brain) -> Prompt:
-    """The prompt of the next attempt: the checker's findings go into it."""
-    return _cleaned(brain.revise(prompt, findings))
+def woven(answer: WeaverAnswer) -> Prompt:
+    """The first prompts."""
+    return Prompt(image=clean(answer.image), negative=clean(answer.negative, 2000), video=clean(answer.video))
 
 
-def _cleaned(prompt: Prompt) -> Prompt:
-    texts = {"image": clean(prompt.image), "negative": clean(prompt.negative, 2000), "video": clean(prompt.video)}
-    return prompt.model_copy(update=texts)
+def revised(prompt: Prompt, findings: tuple[Finding, ...], answer: WeaverAnswer) -> Prompt:
+    """The prompts of the next attempt: the brain's words, and the asked size of the character, which no brain sets."""
+    scale = prompt.scale
+    for finding in findings:
+        scale *= SCALE_STEP.get(finding.code, 1.0)
+    return woven(answer).model_copy(
+        update={
+            "findings": (*prompt.findings, *(f.words for f in findings)),
+            "revision": prompt.revision + 1,
+            "scale": rounded(min(max(scale, SCALE_LIMITS[0]), SCALE_LIMITS[1])),
+        }
+    )
 
 
-def caption(frames_THWC: npt.NDArray[np.uint8], people: People, analysis: Analysis, brain: Brain) -> str:
-    """Describe the target video: its real people and its real scene. Frames are RGB."""
+def scene_of(frames_THWC: npt.NDArray[np.uint8], people: People, analysis: Analysis) -> Scene:
+    """The target video in words: its real people and its real scene. Frames are RGB."""
     background = people.masks_PTHW.max(0) < 64 if people.count else np.ones(frames_THWC.shape[:3], bool)
     picked = np.unique(np.linspace(0, len(frames_THWC) - 1, 5).astype(int))
     lab = np.concatenate(
@@ -96,10 +99,9 @@ def caption(frames_THWC: npt.NDArray[np.uint8], people: People, analysis: Analys
     )
     median = np.median(lab, 0) if len(lab) else np.zeros(3)
     height, width = frames_THWC.shape[1:3]
-    scene = Scene(
+    return Scene(
         people=tuple(look_of(p, d, width) for p, d in zip(analysis.people, analysis.appearance, strict=True)),
         backdrop=colour_name(median),
         brightness="dark" if median[0] < 30 else "bright" if median[0] > 65 else "evenly lit",
         orientation="portrait" if height > width else "landscape",
     )
-    return clean(brain.caption(scene))

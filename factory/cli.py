@@ -161,12 +161,15 @@ def plan(
 
 
 @app.command()
-def status(folder: Annotated[Path, typer.Argument(help="A run's output folder.")]) -> None:
+def status(
+    folder: Annotated[Path, typer.Argument(help="A run's output folder.")],
+    calls: Annotated[bool, typer.Option("--calls", help="What questions to a model cost, by role.")] = False,
+) -> None:
     """Accepted, rejected by reason, quarantined, and what it cost."""
-    from factory.summary import tell_status
+    from factory.summary import tell_calls, tell_status
 
     with plainly():
-        tell_status(folder, out_console)
+        (tell_calls if calls else tell_status)(folder, out_console)
 
 
 @app.command()

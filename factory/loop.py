@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agents.selector import Casting
 from factory.plan import Job
 from factory.stages import Clip, PaintedCharacter, Stages
 from factory.work.judging import VideoCheck
 from factory.work.making import Synthetic
-from manifests.errors import Rejected
+from manifests.errors import NeedsReview, Rejected
 from manifests.records import Analysis, Artifact, Finding, Lineage, Pair, Verdict
 
 NOBODY = Verdict(decision="reject", reason="no_candidate")
@@ -43,7 +43,8 @@ async def make_pair(job: Job, stages: Stages) -> Pair:
             if done:
                 return await assemble(job, clip, done, stages)
             if stages.deterministic(job):
-                break  # a seed changes nothing: the same video would come again
+                break  # neither a seed nor a word changes anything: the same video would come again
+            painted = await reworded(job, painted, last, stages)
     words = "; ".join(f.words for f in last.findings) or last.reason
     raise Rejected(f"no attempt passed: {words}", last.reason)
 
@@ -59,8 +60,10 @@ async def paint(job: Job, clip: Clip, casting: Casting, stages: Stages) -> tuple
                 picture = await stages.generate_image(job, clip, selection, prompt, attempt)
             except Rejected as e:
                 return (), refusal(e)
-            check = await stages.check_image(job, clip, selection, picture)
+            check = await stages.check_image(job, clip, selection, prompt, picture)
             verdict = check.verdict
+            if verdict.decision == "review":
+                raise to_review(verdict, picture.picture)
             if verdict.accepted:
                 out.append(PaintedCharacter(picture.picture, picture.scene, selection, prompt, check.appearance, attempt + 1))
                 break
@@ -82,14 +85,29 @@ async def perform(
         return None, refusal(e)
     driving = await stages.analyze(job, video.video)
     check = await stages.check_video(job, clip, painted, video, driving)
+    if check.verdict.decision == "review":
+        raise to_review(check.verdict, video.video)
     if not check.verdict.accepted:
         return None, check.verdict
     return performance(video, driving, check, painted, attempt + 1), check.verdict
 
 
+async def reworded(job: Job, painted: tuple[PaintedCharacter, ...], verdict: Verdict, stages: Stages) -> tuple[PaintedCharacter, ...]:
+    """The same characters with prompts that answer what was found in the video."""
+    if verdict.decision != "revise":
+        return painted
+    return tuple([replace(one, prompt=await stages.revise(job, one.prompt, verdict)) for one in painted])
+
+
 def refusal(error: Rejected) -> Verdict:
     """A generator that refuses its input, or whose file is no good, as a verdict: the next candidate or seed may do better."""
     return Verdict(decision="reject", reason=error.code, findings=(Finding(code=error.code, words=error.message),))
+
+
+def to_review(verdict: Verdict, seen: Artifact) -> NeedsReview:
+    """What a person has to look at, and why."""
+    words = "; ".join(f.words for f in verdict.findings) or verdict.reason
+    return NeedsReview(f"{words} Look at store/objects/{seen.digest[:2]}/{seen.digest}{seen.suffix}", verdict.reason)
 
 
 async def render_pose(job: Job, clip: Clip, stages: Stages) -> Performance:

@@ -17,11 +17,13 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from factory.brain_pool import BRAIN, BrainPool
 from factory.steps import Step
 from manifests.errors import BadRecipe, MotionpairError, OutOfSpace, Transient
+from manifests.ledger import Ledger
 from manifests.recipe import PoolSpec, Recipe
 from manifests.records import Frozen
-from manifests.store import Outcome
+from manifests.store import Outcome, Store
 
 SLOTS = 2
 """tasks an actor holds: one running, one waiting"""
@@ -57,8 +59,9 @@ class _Task:
 class Engine:
     """All pools of a run. Use as an async context manager."""
 
-    def __init__(self, recipe: Recipe, store_url: str, files: dict[str, str], address: str | None = None) -> None:
-        self._recipe, self._store_url, self._files, self._address = recipe, store_url, files, address
+    def __init__(self, recipe: Recipe, store: Store, ledger: Ledger, files: dict[str, str], address: str | None = None) -> None:
+        self._recipe, self._store, self._ledger, self._files, self._address = recipe, store, ledger, files, address
+        self._brain: BrainPool | None = None
         self._pools: dict[str, Pool] = {}
         self._lock = asyncio.Lock()
         self._numbers = itertools.count()
@@ -71,6 +74,8 @@ class Engine:
     async def __aexit__(self, *_: object) -> None:
         for pool in self._pools.values():
             await pool.close()
+        if self._brain:
+            self._brain.close()
         if self._ours:
             import ray
 
@@ -78,6 +83,8 @@ class Engine:
 
     async def run(self, step: Step[Any, Any], request: Frozen, key: str, rank: str, pool: str) -> Outcome:
         """Run a step on a pool's worker. Raises Quarantined, Transient or OutOfSpace; a rejection is an Outcome."""
+        if pool == BRAIN:
+            return await (await self._eyes()).ask(step, request, key)
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         priority = (-step.depth, rank, next(self._numbers))
         (await self._pool(pool)).put(_Task(priority, step.name, request.model_dump(mode="json"), key, answer))
@@ -85,15 +92,23 @@ class Engine:
 
     def load(self) -> dict[str, tuple[int, int]]:
         """Pool → (busy workers, workers)."""
-        return {name: (pool.busy, pool.size) for name, pool in self._pools.items()}
+        brain = {BRAIN: (self._brain.busy, self._brain.size)} if self._brain else {}
+        return {name: (pool.busy, pool.size) for name, pool in self._pools.items()} | brain
+
+    async def _eyes(self) -> BrainPool:
+        endpoint = self._recipe.agents.brain.endpoint
+        assert endpoint is not None, "nothing is asked without an endpoint"
+        async with self._lock:
+            await asyncio.to_thread(self._start_ray)
+            self._brain = self._brain or BrainPool(endpoint, self._store, self._ledger)
+        return self._brain
 
     async def _pool(self, name: str) -> Pool:
         async with self._lock:
-            if not self._pools:
-                await asyncio.to_thread(self._start_ray)
+            await asyncio.to_thread(self._start_ray)
             if name not in self._pools:
                 spec = self._recipe.pools.get(name, PoolSpec())
-                self._pools[name] = Pool(name, spec, (self._store_url, self._files, name))
+                self._pools[name] = Pool(name, spec, (str(self._store.url), self._files, name))
         return self._pools[name]
 
     def _start_ray(self) -> None:

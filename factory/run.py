@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.weaver import clean
+from agents.text import clean
 from factory.choice import Choice, Decision, distinct
 from factory.index import Index, index_clips, index_gallery, write_index
 from factory.loop import make_pair
@@ -24,7 +24,7 @@ from factory.sources import Finder
 from factory.stages import Stages
 from factory.workbench import sweep_temporary
 from generators import registry
-from manifests.errors import BadRecipe, MotionpairError, OutOfSpace, Rejected, Transient
+from manifests.errors import BadRecipe, MotionpairError, NeedsReview, OutOfSpace, Rejected, Transient
 from manifests.ledger import JobState, Ledger
 from manifests.recipe import Recipe, Source
 from manifests.records import digest_of
@@ -50,6 +50,8 @@ class RunResult:
     index: Index
     ran: Counter[str]
     reused: Counter[str]
+    spent: tuple[str, ...]
+    """budgets that were used up before the quotas were met"""
 
     @property
     def complete(self) -> bool:
@@ -96,6 +98,7 @@ class Workplace:
             with Ledger(path, self.store) as ledger:
                 if fresh:
                     ledger.rebuild(self.store)
+                ledger.catch_up(self.store)
                 yield ledger
 
 
@@ -113,10 +116,12 @@ class Run:
     def __init__(self, recipe: Recipe, place: Workplace, ledger: Ledger, progress: Progress, address: str | None = None) -> None:
         self.recipe, self.place, self.ledger, self.progress = recipe, place, ledger, progress
         self.files: dict[str, str] = {}
-        self.engine = Engine(recipe, str(place.store.url), self.files, address)
+        self.engine = Engine(recipe, place.store, ledger, self.files, address)
         self.memo = Memo(place.store, ledger, self.engine)
         self._rejected: Counter[str] = Counter()
         self._quarantined: set[str] = set()
+        self._spent: list[str] = []
+        """budgets that stopped the admission"""
 
     async def index(self, with_gallery: bool = True) -> Index:
         """Look at all clips and gallery pictures."""
@@ -185,6 +190,8 @@ class Run:
             decision = Decision("accepted", pair=pair)
         except Rejected as e:
             decision = Decision("rejected", e.code, e.message)
+        except NeedsReview as e:
+            decision = Decision("review", e.code, e.message)
         except (OutOfSpace, BadRecipe):
             raise
         except Quarantined as e:
@@ -204,15 +211,26 @@ class Run:
 
     def _window(self) -> int:
         largest = max((int(p.workers[0]) for p in self.recipe.pools.values()), default=1)
-        return max(2, IN_FLIGHT_PER_WORKER * largest)
+        endpoint = self.recipe.agents.brain.endpoint
+        return max(2, IN_FLIGHT_PER_WORKER * largest, endpoint.in_flight if endpoint else 0)
 
     def gpu_hours(self) -> float:
         """Spent so far, by the ledger."""
         return sum(c.seconds * self.recipe.pools[c.pool].gpus for c in self.ledger.costs() if c.pool in self.recipe.pools) / 3600
 
+    def money(self) -> float:
+        """Spent on questions so far; what a cut connection may have cost is counted in full."""
+        return self.ledger.money_nano() / 1e9
+
     def _may_spend(self) -> bool:
-        limit = self.recipe.budget.gpu_hours
-        return limit is None or self.gpu_hours() < limit
+        budget = self.recipe.budget
+        for name, spent, limit in (("gpu_hours", self.gpu_hours, budget.gpu_hours), ("money", self.money, budget.money)):
+            if limit is not None and (now := spent()) >= limit:
+                if name not in self._spent:
+                    self._spent.append(name)
+                    self.progress.say(f"budget.{name}: {now:.4g} of {limit:g} is spent; no new job is begun, those under way are finished")
+                return False
+        return True
 
     def _show(self, choice: Choice) -> None:
         self.progress.accepted[choice.part.name] = choice.likely
@@ -228,7 +246,7 @@ class Run:
         left_out = [entry for c in choices for entry in c.left_out] + twice
         reasons = Counter(entry.reason for entry in left_out if entry.reason)
         quarantined = [s for s in self.ledger.jobs("quarantined") if s.job in self._quarantined]
-        result = RunResult(None, False, accepted, quotas, reasons, quarantined, index, self.memo.ran, self.memo.reused)
+        result = RunResult(None, False, accepted, quotas, reasons, quarantined, index, self.memo.ran, self.memo.reused, tuple(self._spent))
         blocks = block_count(self.recipe)
         if taken:
             meta = ReleaseMeta(
@@ -250,6 +268,7 @@ def recipe_digest(recipe: Recipe) -> str:
     for part in value["slices"].values():
         del part["acceptance"]
     del value["gallery"]
+    value["agents"]["brain"].pop("endpoint")
     for generator in value["generators"].values():
         generator["kind"] = generator["kind"].rpartition(":")[2]  # where the user keeps a generator's file is no part of the dataset
         generator.pop("pool", None)
@@ -277,6 +296,10 @@ async def working(recipe: Recipe, out: Path, progress: Progress, address: str | 
 async def run_recipe(recipe: Recipe, out: Path, progress: Progress, address: str | None = None) -> RunResult:
     """The whole run. Raises BadRecipe before anything starts, OutOfSpace in the middle; both leave what is finished for the next run."""
     registry.check(recipe, to_run=True)
+    if recipe.agents.brain.endpoint:
+        from agents.brains.openai import key_of
+
+        key_of(recipe.agents.brain.endpoint)
     async with working(recipe, out, progress, address) as run:
         index = await run.index()
         write_index(index, out / "index.parquet")

@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
-from agents.selector import Casting, SelectRequest
+from pydantic import JsonValue
+
+from agents import checker, prompts, selector, weaver
+from agents.brains.base import (
+    CaptionerAnswer,
+    CaptionerFacts,
+    Facts,
+    ImageCheckerFacts,
+    ImageJudgement,
+    ReviserFacts,
+    SelectorAnswer,
+    VideoCheckerFacts,
+    VideoJudgement,
+    WeaverAnswer,
+)
+from agents.selector import Casting
+from agents.text import clean
+from factory.brain_pool import BRAIN
 from factory.memo import Memo
 from factory.plan import Job
-from factory.work import clips, judging, making, pairing, spans
+from factory.steps import Step
+from factory.work import asking, clips, judging, making, pairing, rules, showing, spans
+from factory.work.asking import Exhibit
+from factory.work.showing import (
+    ShowCandidatesRequest,
+    ShowClipRequest,
+    Shown,
+    ShowPaintingRequest,
+    ShowPerformanceRequest,
+    ShowSourcesRequest,
+)
 from generators import registry
 from manifests.errors import Rejected
 from manifests.recipe import JobBudget, Recipe
-from manifests.records import Analysis, Artifact, Candidate, Digest, FrameBoxes, Prompt, Selection, Verdict
+from manifests.records import Analysis, Artifact, Candidate, Digest, FrameBoxes, Frozen, Prompt, Selection, Verdict
+
+Q = TypeVar("Q", bound=Frozen)
 
 
 @dataclass(frozen=True)
@@ -43,7 +73,8 @@ class Stages:
 
     def __init__(self, recipe: Recipe, memo: Memo) -> None:
         self._recipe, self._memo = recipe, memo
-        self._brain, self._checker = recipe.agents.brain, recipe.agents.checker
+        self._checker = recipe.agents.checker
+        self._eyes = recipe.agents.brain.model is not None
         self._agents_pool = "agents" if "agents" in recipe.pools else "cpu"
 
     @property
@@ -81,31 +112,56 @@ class Stages:
 
     async def select(self, job: Job, clip: Clip) -> tuple[Casting, ...]:
         """Candidate Selector: castings, best first, as many as the budget allows. Raises Rejected when there is none."""
-        ask = SelectRequest(
+        request = selector.SelectRequest(
             clip=clip.analysis, driven=clip.driven, shortlist=job.shortlist,
             identity_gap_min=self._checker.identity_gap_min, yaw_max_deg=self._checker.yaw_max_deg,
         )  # fmt: skip
-        request = judging.SelectStepRequest(brain=self._brain, ask=ask)
-        answer = await self._memo.call(judging.select, request, rank=job.rank, pool=self._agents_pool)
-        if not answer.castings:
-            why = sorted(set(answer.refused.values())) or ["the shortlist is too short"]
+        found = selector.usable(request)
+        if not all(found.fits):
+            why = sorted(set(found.refused.values())) or ["the shortlist is too short"]
             raise Rejected(f"no candidate suits: {', '.join(why)}", "no_candidate")
-        return answer.castings[: self.budget.candidates]
+        answers = [await self._choose(job, clip, found, place) for place in range(len(clip.driven))]
+        castings = selector.cast(request, found, answers)
+        if not castings:
+            raise Rejected("no candidate suits: the shortlist is too short", "no_candidate")
+        return castings[: self.budget.candidates]
+
+    async def _choose(self, job: Job, clip: Clip, found: selector.Usable, place: int) -> SelectorAnswer:
+        track = clip.driven[place]
+        look = weaver.look_of(clip.analysis.people[track], clip.analysis.appearance[track], clip.analysis.width)
+        facts = selector.facts(found, place, look)
+        shown = ShowCandidatesRequest(
+            clip=clip.target, arrays=clip.analysis.arrays, person=track, characters=tuple(f.candidate for f in facts.fits),
+            scenes=tuple(c.picture for c in found.scenes), clothing=tuple(c.picture for c in found.clothing),
+        )  # fmt: skip
+        return SelectorAnswer.model_validate(await self._ask(job, facts, showing.show_candidates, shown))
 
     async def weave(self, job: Job, clip: Clip, selection: Selection) -> Prompt:
         """Prompt Weaver: the first prompts."""
         character, scene = _picked(job, selection.character), _picked(job, selection.scene)
         assert character is not None
-        request = judging.WeaveStepRequest(
-            brain=self._brain, task=job.task, clip=clip.analysis, person=selection.person, character=character,
-            scene=scene if job.task == "animation" else None, roles=tuple(self._pictures(job, selection)),
-        )  # fmt: skip
-        return await self._memo.call(judging.weave, request, rank=job.rank, pool=self._agents_pool)
+        pictures = self._pictures(job, selection)
+        facts = weaver.facts(
+            job.task, clip.analysis, selection.person, character, scene if job.task == "animation" else None, tuple(pictures)
+        )
+        shown = ShowSourcesRequest(clip=clip.target, arrays=clip.analysis.arrays, person=selection.person, pictures=pictures)
+        return weaver.woven(WeaverAnswer.model_validate(await self._ask(job, facts, showing.show_sources, shown)))
 
     async def revise(self, job: Job, prompt: Prompt, verdict: Verdict) -> Prompt:
         """Prompt Weaver: the findings go into the next prompt."""
-        request = judging.ReviseRequest(brain=self._brain, prompt=prompt, findings=verdict.findings)
-        return await self._memo.call(judging.revise, request, rank=job.rank, pool=self._agents_pool)
+        facts = ReviserFacts(prompt=prompt, findings=verdict.findings)
+        return weaver.revised(prompt, verdict.findings, WeaverAnswer.model_validate(await self._ask(job, facts)))
+
+    async def _ask(self, job: Job, facts: Facts, show: Step[Q, Shown] | None = None, shown: Q | None = None) -> dict[str, JsonValue]:
+        """Ask the recipe's brain. Pictures are drawn only for one that has eyes."""
+        model = self._recipe.agents.brain.model
+        if model is None:
+            return (await self._memo.call(rules.ask_rules, rules.RulesRequest(facts=facts), rank=job.rank, pool=self._agents_pool)).answer
+        exhibits: tuple[Exhibit, ...] = ()
+        if show is not None and shown is not None:
+            exhibits = (await self._memo.call(show, shown, rank=job.rank, pool=self._agents_pool)).exhibits
+        request = asking.AskRequest(model=model, instructions=prompts.text_of(facts.role), facts=facts, exhibits=exhibits)
+        return (await self._memo.call(asking.ask_model, request, rank=job.rank, pool=BRAIN)).answer
 
     async def generate_image(self, job: Job, clip: Clip, selection: Selection, prompt: Prompt, attempt: int) -> making.Painted:
         """The painter."""
@@ -129,17 +185,22 @@ class Stages:
         fixed = registry.class_of(kind).capabilities.deterministic
         return 0 if fixed else job.seed(self._recipe.seed, attempt)
 
-    async def check_image(self, job: Job, clip: Clip, selection: Selection, painted: making.Painted) -> judging.ImageCheck:
-        """Quality Checker, first inspection."""
+    async def check_image(self, job: Job, clip: Clip, selection: Selection, prompt: Prompt, painted: making.Painted) -> judging.ImageCheck:
+        """Quality Checker, first inspection: the measures, then the eye where there is one and nothing is lost already."""
         request = judging.CheckImageRequest(
-            checker=self._checker,
-            picture=painted.picture,
-            report=painted.report,
-            clip=clip.analysis,
-            person=selection.person,
-            mode=job.task,
-        )
-        return await self._memo.call(judging.check_image, request, rank=job.rank, pool=self._agents_pool)
+            checker=self._checker, picture=painted.picture, report=painted.report, clip=clip.analysis,
+            person=selection.person, mode=job.task,
+        )  # fmt: skip
+        check = await self._memo.call(judging.check_image, request, rank=job.rank, pool=self._agents_pool)
+        if check.verdict.decision == "reject" or not self._eyes:
+            return check
+        facts = ImageCheckerFacts(task=job.task, prompt=prompt.image, scores=check.verdict.scores)
+        shown = ShowPaintingRequest(
+            painted=painted.picture, clip=clip.target, arrays=clip.analysis.arrays, person=selection.person,
+            pictures=self._pictures(job, selection),
+        )  # fmt: skip
+        judged = ImageJudgement.model_validate(await self._ask(job, facts, showing.show_painting, shown))
+        return check.model_copy(update={"verdict": checker.joined(check.verdict, judged)})
 
     async def generate_video(self, job: Job, clip: Clip, painted: tuple[PaintedCharacter, ...], attempt: int) -> making.Synthetic:
         """The animator, or the renderer of poses."""
@@ -148,10 +209,16 @@ class Stages:
         request = making.AnimateRequest(
             kind=spec.kind, options=spec.options, mode=job.task, clip_video=clip.target, clip=clip.analysis.arrays, driven=clip.driven,
             painted=tuple(p.picture for p in painted), views=self._views(job, spec.kind, painted),
-            scene=painted[0].scene if job.task == "animation" and painted else None,
-            prompt=" ".join(p.prompt.video for p in painted), geometry=job.span.geometry, seed=self._seed(job, spec.kind, attempt),
+            scene=self._scene(job, painted), prompt=self._video_prompt(painted), geometry=job.span.geometry,
+            seed=self._seed(job, spec.kind, attempt),
         )  # fmt: skip
         return await self._memo.call(making.generate_video, request, rank=job.rank, pool=self._recipe.pool_of(name))
+
+    def _scene(self, job: Job, painted: tuple[PaintedCharacter, ...]) -> Artifact | None:
+        return painted[0].scene if job.task == "animation" and painted else None
+
+    def _video_prompt(self, painted: tuple[PaintedCharacter, ...]) -> str:
+        return " ".join(p.prompt.video for p in painted)
 
     def _views(self, job: Job, kind: str, painted: tuple[PaintedCharacter, ...]) -> tuple[tuple[Digest, ...], ...]:
         """Further pictures of the painted characters, for generators that use them; none of a character in other clothes."""
@@ -164,12 +231,22 @@ class Stages:
     async def check_video(
         self, job: Job, clip: Clip, painted: tuple[PaintedCharacter, ...], video: making.Synthetic, driving: Analysis
     ) -> judging.VideoCheck:
-        """Quality Checker, second inspection."""
+        """Quality Checker, second inspection: the measures, then the eye where there is one and nothing is lost already."""
         request = judging.CheckVideoRequest(
-            checker=self._checker, video=video.video, driving=driving, report=video.report, geometry=job.span.geometry,
-            clip=clip.analysis, driven=clip.driven, painted_appearance=tuple(p.appearance for p in painted),
+            checker=self._checker, mode=job.task, video=video.video, driving=driving, report=video.report, geometry=job.span.geometry,
+            target=clip.target, clip=clip.analysis, driven=clip.driven, painted=tuple(p.picture for p in painted),
+            painted_appearance=tuple(p.appearance for p in painted), scene=self._scene(job, painted),
         )  # fmt: skip
-        return await self._memo.call(judging.check_video, request, rank=job.rank, pool=self._agents_pool)
+        check = await self._memo.call(judging.check_video, request, rank=job.rank, pool=self._agents_pool)
+        if check.verdict.decision == "reject" or not self._eyes:
+            return check
+        facts = VideoCheckerFacts(task=job.task, prompt=self._video_prompt(painted), scores=check.verdict.scores)
+        shown = ShowPerformanceRequest(
+            video=video.video, arrays=driving.arrays, matched=check.matched, clip=clip.target, clip_arrays=clip.analysis.arrays,
+            driven=clip.driven, painted=tuple(p.picture for p in painted),
+        )  # fmt: skip
+        judged = VideoJudgement.model_validate(await self._ask(job, facts, showing.show_performance, shown))
+        return check.model_copy(update={"verdict": checker.joined(check.verdict, judged)})
 
     async def draw_masks(
         self, job: Job, driving: Artifact, analysis: Analysis, matched: tuple[int, ...], reference: clips.Reference
@@ -183,8 +260,13 @@ class Stages:
 
     async def caption(self, job: Job, clip: Clip) -> str:
         """Prompt Weaver: the long description of the target."""
-        request = judging.CaptionRequest(brain=self._brain, target=clip.target, analysis=clip.analysis)
-        return (await self._memo.call(judging.caption, request, rank=job.rank, pool=self._agents_pool)).text
+        request = judging.SceneRequest(target=clip.target, analysis=clip.analysis)
+        scene = await self._memo.call(judging.describe_scene, request, rank=job.rank, pool="cpu")
+        answer = await self._ask(job, CaptionerFacts(scene=scene), showing.show_clip, ShowClipRequest(clip=clip.target))
+        words = clean(CaptionerAnswer.model_validate(answer).caption)
+        if not words:
+            raise Rejected("the caption has no words", "bad_answer")
+        return words
 
     async def boxes(self, job: Job, clip: Clip) -> tuple[FrameBoxes, ...]:
         """Hands, faces and text of the target."""

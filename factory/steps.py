@@ -14,10 +14,10 @@ import importlib.util
 import inspect
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from generators import registry, weights
 from manifests.records import Frozen, digest_of
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 Q = TypeVar("Q", bound=Frozen)
 A = TypeVar("A", bound=Frozen)
 
-WORK_MODULES = ("factory.work.clips", "factory.work.making", "factory.work.judging", "factory.work.pairing")
+WORK_MODULES = tuple(f"factory.work.{name}" for name in ("clips", "making", "judging", "pairing", "rules", "showing", "asking"))
 
 HASHED_PACKAGES = (
-    "factory.work.", "generators.", "agents.", "manifests.media", "manifests.encode", "manifests.pictures", "manifests.containers",
+    "factory.work.", "generators.", "agents.", "manifests.media", "manifests.soundness", "manifests.encode", "manifests.pictures", "manifests.containers",
     "manifests.masks",
 )  # fmt: skip
 """Whose source enters a step's key when the step's module imports it; records and recipes are covered by the request itself."""
@@ -76,6 +76,15 @@ def step(depth: int, weights: tuple[str, ...] = ()) -> Callable[[Callable[[Q, Wo
         made: Step[Q, A] = Step(function.__name__, hints["request"], hints["return"], function, weights, depth)
         STEPS[made.name] = made
         return made
+
+    return register
+
+
+def async_step(depth: int) -> Callable[[Callable[[Q, Any], Coroutine[Any, Any, A]]], Step[Q, A]]:
+    """The same for a coroutine `(request, desk) -> answer`, which the brain's actor runs."""
+
+    def register(function: Callable[[Q, Any], Coroutine[Any, Any, A]]) -> Step[Q, A]:
+        return step(depth)(cast("Callable[[Q, Workbench], A]", function))
 
     return register
 

@@ -34,6 +34,8 @@ def tell_result(result: RunResult, console: Console) -> None:
         console.print(Text("left out: " + ", ".join(f"{reason} {n}" for reason, n in sorted(result.left_out.items()))))
     for job in result.quarantined:
         console.print(Text(f"quarantined: {job.slice} {job.job[:12]}: {job.message.splitlines()[0]}", style="red"))
+    for name in result.spent:
+        console.print(Text(f"budget.{name} is spent: no new job was begun. Raise it and run again to go on.", style="red"))
     ran, reused = sum(result.ran.values()), sum(result.reused.values())
     made = sum(result.ran[name] for name in GENERATING)
     console.print(Text(f"steps: {ran} run ({made} by generators), {reused} reused from earlier runs"))
@@ -104,24 +106,52 @@ def tell_plan(recipe: Recipe, plan: Plan, note: str, console: Console) -> None:
 
 def tell_status(folder: Path, console: Console) -> None:
     """Where a run stands, from its ledger."""
-    path = folder / "ledger.sqlite"
-    if not path.is_file():
-        raise BadRecipe(f"{folder}: no run has worked there (it has no ledger.sqlite). Give the --out folder of a run.")
-    with Ledger(path, Store(folder / "store")) as ledger:
+    with _ledger_of(folder) as ledger:
         jobs = ledger.jobs()
-        table = Table("slice", "done", "accepted", "rejected", "quarantined", box=None, pad_edge=False)
+        table = Table("slice", "done", "accepted", "rejected", "to review", "quarantined", box=None, pad_edge=False)
         for name in sorted({j.slice for j in jobs}):
             states = Counter(j.state for j in jobs if j.slice == name)
-            table.add_row(Text(name), str(sum(states.values())), *(str(states[s]) for s in ("accepted", "rejected", "quarantined")))
+            counts = [states[s] for s in ("accepted", "rejected", "review", "quarantined")]
+            table.add_row(Text(name), str(sum(states.values())), *map(str, counts))
         console.print(table)
         reasons = Counter(j.reason for j in jobs if j.state == "rejected")
         console.print(Text("rejected: " + (", ".join(f"{r} {n}" for r, n in reasons.most_common()) or "none")))
-        for job in (j for j in jobs if j.state == "quarantined"):
-            console.print(Text(f"quarantined: {job.slice} {job.job[:12]}: {job.message.splitlines()[0]}"))
+        for job in (j for j in jobs if j.state in ("review", "quarantined")):
+            what = "to review" if job.state == "review" else job.state
+            console.print(Text(f"{what}: {job.slice} {job.job[:12]}: {job.message.splitlines()[0]}"))
         costs = Table("step", "pool", "calls", "worker time", box=None, pad_edge=False)
         for cost in ledger.costs():
             costs.add_row(cost.step, cost.pool, str(cost.calls), duration(cost.seconds))
         console.print(costs)
+
+
+def _ledger_of(folder: Path) -> Ledger:
+    """Raises BadRecipe where no run has worked."""
+    path = folder / "ledger.sqlite"
+    if not path.is_file():
+        raise BadRecipe(f"{folder}: no run has worked there (it has no ledger.sqlite). Give the --out folder of a run.")
+    return Ledger(path, Store(folder / "store"))
+
+
+def tell_calls(folder: Path, console: Console) -> None:
+    """What questions to a model cost, by role."""
+    with _ledger_of(folder) as ledger:
+        table = Table("role", "model", "requests", "tokens in", "tokens out", "money", "unconfirmed", box=None, pad_edge=False)
+        spend = ledger.spend()
+        for role in spend:
+            table.add_row(
+                Text(role.role), Text(role.model), f"{role.requests:,}", f"{role.prompt_tokens:,}", f"{role.completion_tokens:,}",
+                _money(role.money_nano), _money(role.unconfirmed_nano),
+            )  # fmt: skip
+        console.print(table if spend else "no model was asked")
+        total, open_ = sum(r.money_nano for r in spend), sum(r.unconfirmed_nano for r in spend)
+        if spend:
+            note = ": connections were cut; the most it may have cost is counted" if open_ else ""
+            console.print(Text(f"total: {_money(total + open_)}, of which {_money(open_)} unconfirmed{note}"))
+
+
+def _money(nano: int) -> str:
+    return f"{nano / 1e9:.6f}"
 
 
 def draw_pair(release: Path, key: str, sheet: Path) -> PairRow:

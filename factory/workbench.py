@@ -12,6 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Literal
 
+from agents.inspected import Networks
 from factory import steps
 from factory.steps import Step
 from generators import registry
@@ -55,6 +56,8 @@ class Workbench:
         self._tracker: PeopleTracker | None = None
         self._detail_reader: DetailReader | None = None
         self._text_finder: TextFinder | None = None
+        self.networks = Networks()
+        """of the checker"""
         self._generators: dict[str, Generator] = {}
         self._kept: list[Artifact] = []
         self._opened: set[str] = set()

@@ -43,6 +43,12 @@ class Rejected(MotionpairError):
     code = "rejected"
 
 
+class NeedsReview(MotionpairError):
+    """A person has to look before it is known whether the result may be used. Listed and left out, never dropped in silence."""
+
+    code = "review"
+
+
 class Transient(MotionpairError):
     """The machine's fault, not the work's (a lost worker, a timeout): try again, remember nothing."""
 

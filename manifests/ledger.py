@@ -1,4 +1,4 @@
-"""A SQLite index over the store's outcomes: fast look-up, states of jobs, costs. The store is the truth; this file may be deleted.
+"""A SQLite index over the store's outcomes and calls: look-up, states of jobs, costs. The store is the truth; this file may be deleted.
 
 Write-ahead logging keeps every committed row through a SIGKILL. A file that SQLite can't read is moved aside and, where the store is
 at hand, filled again from it.
@@ -6,20 +6,22 @@ at hand, filled again from it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from manifests.calls import CallRecord, RoleSpend
 from manifests.errors import Damaged, OutOfSpace
 from manifests.records import Digest, Frozen, Split, Task, canonical_json
 from manifests.store import Outcome, Store
 
-State = Literal["accepted", "rejected", "quarantined", "undecided"]
+State = Literal["accepted", "rejected", "review", "quarantined", "undecided"]
 _VERSION = 1
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS outcomes (key TEXT PRIMARY KEY, step TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL,
@@ -29,8 +31,20 @@ _SCHEMA = (
        state TEXT NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL) WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS sources (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
        digest TEXT NOT NULL) WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS calls (id TEXT PRIMARY KEY, key TEXT NOT NULL, role TEXT NOT NULL, model TEXT NOT NULL,
+       attempt INTEGER NOT NULL, state TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
+       money_nano INTEGER NOT NULL) WITHOUT ROWID""",
+    "CREATE TABLE IF NOT EXISTS asking (key TEXT PRIMARY KEY) WITHOUT ROWID",
 )
 _INSERT = "INSERT OR REPLACE INTO outcomes VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_CALL = """INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state,
+    prompt_tokens = excluded.prompt_tokens, completion_tokens = excluded.completion_tokens, money_nano = excluded.money_nano
+    WHERE calls.state = 'reserved'"""
+"""A settled call stays as it is, in whichever order its records come."""
+_SPEND = """SELECT role, model, count(*), sum(state <> 'confirmed'),
+    sum(iif(state = 'confirmed', prompt_tokens, 0)), sum(iif(state = 'confirmed', completion_tokens, 0)),
+    sum(iif(state = 'confirmed', money_nano, 0)), sum(iif(state = 'confirmed', 0, money_nano))
+    FROM calls GROUP BY 1, 2 ORDER BY 1, 2"""
 _UNREADABLE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _UNWRITABLE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
 
@@ -99,19 +113,13 @@ class Ledger:
             return self._store.get_outcome(key) if self._store else None
 
     def rebuild(self, store: Store) -> int:
-        """Make the outcomes those of the store, in one transaction; returns how many. Jobs and sources stay."""
-        with self._lock:
-            self._execute("BEGIN IMMEDIATE")
-            try:
-                self._execute("DELETE FROM outcomes")
-                self._db.executemany(_INSERT, (_row(outcome) for outcome in store.outcomes()))
-                count = int(self._execute("SELECT count(*) FROM outcomes")[0][0])
-                self._execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-        return count
+        """Make outcomes and calls those of the store, in one transaction; returns how many outcomes. Jobs and sources stay."""
+        with self._transaction():
+            for table in ("outcomes", "calls", "asking"):
+                self._execute(f"DELETE FROM {table}")
+            self._db.executemany(_INSERT, (_row(outcome) for outcome in store.outcomes()))
+            self._db.executemany(_INSERT_CALL, (_call_row(record) for record in store.calls()))
+            return int(self._execute("SELECT count(*) FROM outcomes")[0][0])
 
     def counts(self) -> dict[str, dict[str, int]]:
         """step → status → number of outcomes."""
@@ -124,6 +132,33 @@ class Ledger:
         """What was paid, by step and pool."""
         rows = self._execute("SELECT step, pool, count(*), sum(seconds), sum(attempts) FROM outcomes GROUP BY 1, 2 ORDER BY 1, 2")
         return tuple(StepCost(step=s, pool=p, calls=n, seconds=sec, attempts=a) for s, p, n, sec, a in rows)
+
+    # --- calls to language models
+
+    def asking(self, key: str) -> None:
+        """Note that a step is about to send requests; should this process die, `catch_up` looks for them."""
+        self._execute("INSERT OR IGNORE INTO asking VALUES (?)", (key,))
+
+    def asked(self, key: str, calls: Iterable[CallRecord]) -> None:
+        """Index what a step's requests cost, and that it sends no more for now; again is harmless."""
+        with self._transaction():
+            self._db.executemany(_INSERT_CALL, (_call_row(record) for record in calls))
+            self._execute("DELETE FROM asking WHERE key = ?", (key,))
+
+    def catch_up(self, store: Store) -> int:
+        """Index the requests of steps that were asking when an earlier process died; returns of how many steps."""
+        keys = [str(row[0]) for row in self._execute("SELECT key FROM asking ORDER BY key")]
+        for key in keys:
+            self.asked(key, store.calls(key))
+        return len(keys)
+
+    def spend(self) -> tuple[RoleSpend, ...]:
+        """What was paid for language models, by role and model. A reserved call counts as unconfirmed."""
+        return tuple(RoleSpend(**dict(zip(RoleSpend.model_fields, row, strict=True))) for row in self._execute(_SPEND))
+
+    def money_nano(self) -> int:
+        """Billionths of a unit of money, at most: confirmed and unconfirmed together."""
+        return int(self._execute("SELECT coalesce(sum(money_nano), 0) FROM calls")[0][0])
 
     # --- jobs
 
@@ -212,11 +247,17 @@ class Ledger:
                 return self._db.execute(statement, values).fetchall()
 
     def _execute_many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        with self._transaction():
+            for row in rows:
+                self._execute(statement, row)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All or nothing, and nobody else's statements between."""
         with self._lock:
             self._execute("BEGIN IMMEDIATE")
             try:
-                for row in rows:
-                    self._execute(statement, row)
+                yield
                 self._execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
@@ -228,6 +269,13 @@ def _row(outcome: Outcome) -> tuple[Any, ...]:
     cost = outcome.cost
     body = canonical_json(outcome)
     return outcome.key, outcome.step, outcome.status, outcome.reason, cost.pool, cost.seconds, cost.attempts, body
+
+
+def _call_row(record: CallRecord) -> tuple[Any, ...]:
+    return (
+        record.id, record.key, record.role, record.model, record.attempt, record.state, record.prompt_tokens, record.completion_tokens,
+        record.money_nano,
+    )  # fmt: skip
 
 
 def _kind(error: sqlite3.Error) -> int:

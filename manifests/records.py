@@ -121,6 +121,20 @@ class Person(Frozen):
     """mean landmark visibility of the torso and limbs, 0 to 1"""
 
 
+class Figure(Frozen):
+    """A real person of an indexed span, as far as it decides who can play them."""
+
+    framing: Framing
+    yaw_deg: float
+    """median: 0 faces the camera, ±90 in profile, ±180 from behind"""
+    visible_joints: tuple[str, ...]
+    motion: float = 0.0
+    """body heights per second"""
+    stature_px: float = 0.0
+    """how tall the whole body would be, in pixels of the pair's geometry; 0: not known"""
+    appearance: tuple[float, ...] = ()
+
+
 class Analysis(Frozen):
     """What is known of a video's or picture's people."""
 
@@ -148,6 +162,8 @@ class Candidate(Frozen):
     appearance: tuple[float, ...] = ()
     size: tuple[int, int] = (0, 0)
     """width, height"""
+    stature_px: float = 0.0
+    """how tall the character's whole body would be in the picture, also where it is cut; 0: not known"""
     views: tuple[Digest, ...] = ()
     """further pictures of the same character, from other sides"""
 
@@ -162,6 +178,8 @@ class Selection(Frozen):
     scene: Digest | None = None
     score: float
     reasons: tuple[str, ...]
+    difficulty: Literal["easy", "medium", "hard"] = "medium"
+    """as the selector expects it for the generators"""
 
 
 class Prompt(Frozen):
@@ -188,7 +206,8 @@ class Finding(Frozen):
 class Verdict(Frozen):
     """The Quality Checker's answer."""
 
-    decision: Literal["accept", "revise", "reject"]
+    decision: Literal["accept", "revise", "reject", "review"]
+    """review: a person has to look at it; it is neither used nor forgotten"""
     reason: str = ""
     """code of the decisive finding; empty when accepted"""
     findings: tuple[Finding, ...] = ()

@@ -4,6 +4,7 @@ Layout below the store's address (`objects` and `outcomes` are split by the firs
 
     objects/ab/<sha256><suffix>      artifacts
     outcomes/cd/<key>.json           one file a finished step
+    calls/cd/<key>/<id>.json         one file a request to a language model, by the step that asked
     tmp/                             half-written files; local stores only
 
 A file appears under its name only when it is whole: locally through `os.replace`/`os.link`, on object stores because a single upload
@@ -28,6 +29,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import Field, JsonValue, ValidationError
 
+from manifests.calls import CallRecord
 from manifests.errors import BadInput, Damaged, MotionpairError, OutOfSpace, Transient
 from manifests.records import Artifact, Digest, Frozen, canonical_json, digest_of
 
@@ -212,6 +214,30 @@ class Store:
             if outcome is not None:
                 yield outcome
 
+    # --- calls to language models
+
+    def put_call(self, record: CallRecord) -> None:
+        """Keep what a request costs, in place of an earlier record of its id. On the disk when it returns."""
+        body = canonical_json({"digest": digest_of(record), "call": record.model_dump(mode="json")})
+        with self._guard(), self._scratch() as (scratch, stream):
+            stream.write(body)
+            _flush(stream)
+            self._publish(scratch, self._call(record))
+
+    def calls(self, key: str | None = None, damaged: Callable[[Damaged], None] | None = None) -> Iterator[CallRecord]:
+        """The records of one step's requests, or all. Files that can't be read as one are passed to `damaged` and left out."""
+        folder = f"{key[:2]}/{key}" if key else "*/*"
+        with self._reading():
+            paths = sorted(self._fs.glob(f"{self._root}/calls/{folder}/*.json"))
+        for path in paths:
+            with self._reading():
+                body: bytes = self._fs.cat_file(path)
+            try:
+                yield _parse_call(body, path)
+            except Damaged as error:
+                if damaged:
+                    damaged(error)
+
     # --- housekeeping
 
     def sweep(self, older_than_s: float = 86400.0) -> int:
@@ -230,6 +256,9 @@ class Store:
 
     def _object(self, artifact: Artifact) -> str:
         return f"{self._root}/objects/{artifact.digest[:2]}/{artifact.digest}{artifact.suffix}"
+
+    def _call(self, record: CallRecord) -> str:
+        return f"{self._root}/calls/{record.key[:2]}/{record.key}/{record.id}.json"
 
     def _outcome(self, key: str) -> str:
         return f"{self._root}/outcomes/{key[:2]}/{key}.json"
@@ -343,3 +372,15 @@ def _parse_outcome(body: bytes, key: str) -> Outcome:
     if not intact:
         raise Damaged(f"the outcome {key} is not what was written; its step has to run again")
     return outcome
+
+
+def _parse_call(body: bytes, path: str) -> CallRecord:
+    try:
+        envelope = json.loads(body)
+        record = CallRecord.model_validate(envelope["call"])
+        intact = path.endswith(f"{record.key}/{record.id}.json") and envelope["digest"] == digest_of(record)
+    except (ValueError, KeyError, TypeError, ValidationError):
+        intact = False
+    if not intact:
+        raise Damaged(f"the call record {path} is not what was written; what it cost is unknown")
+    return record

@@ -1,57 +1,82 @@
-"""The brain that needs no network: rules over measured features. Deterministic."""
+"""The brain that needs no network: rules over measured features. Deterministic; it has no eyes, so it inspects nothing."""
 
 from __future__ import annotations
 
-from agents.brains.base import Fit, Look, Ranked, Scene, WeaveRequest
-from manifests.records import Finding, Prompt, rounded
+from agents.brains.base import (
+    CaptionerAnswer,
+    CaptionerFacts,
+    Facts,
+    Fit,
+    Look,
+    Pick,
+    ReviserFacts,
+    SelectorAnswer,
+    SelectorFacts,
+    WeaverAnswer,
+    WeaverFacts,
+)
+from manifests.records import Frozen, rounded
 
-SCALE_STEP = {"too_small": 1.2, "too_large": 0.83, "cropped": 0.8}
-"""What a revision does to the asked size of the character."""
+COUNTED = {1: "One person is seen", 2: "Two people are seen"}
 
 
 class BuiltinBrain:
-    """See agents.brains.base.Brain."""
+    """See agents.brains.base.RuleBrain."""
 
-    def rank(self, fits: tuple[Fit, ...]) -> tuple[Ranked, ...]:
-        """By visible joints, framing, body yaw, identity distance and the candidate's own pose confidence; ties by digest."""
-        ranked = [Ranked(candidate=fit.candidate, score=rounded(_score(fit)), reasons=_reasons(fit)) for fit in fits]
-        return tuple(sorted(ranked, key=lambda r: (-r.score, r.candidate)))
+    def answer(self, facts: Facts) -> Frozen:
+        match facts:
+            case SelectorFacts():
+                return select(facts)
+            case WeaverFacts():
+                return weave(facts)
+            case ReviserFacts():
+                return revise(facts)
+            case CaptionerFacts():
+                return caption(facts)
+        raise TypeError(f"the built-in brain has no eyes; it can't answer as {facts.role}")
 
-    def weave(self, request: WeaveRequest) -> Prompt:
-        pictures = "; ".join(f"picture {i + 1} is the {role}" for i, role in enumerate(request.roles))
-        who = _person(request.character)
-        if request.task == "replacement":
-            image = f"{pictures}. Show {who}, {request.real.framing}, {request.real.facing}, alone before a plain backdrop."
-            video = f"{who} takes the place of the person in the clip and {request.real.movement}; everything else stays."
-        else:
-            where = f"in front of a {request.scene} scene" if request.scene else "in front of the backdrop of picture 1"
-            image = f"{pictures}. Show {who}, {request.real.framing}, {request.real.facing}, {request.real.place}, {where}."
-            video = f"{who} {request.real.movement} {where}. The camera stands still."
-        return Prompt(image=_sentence(image), negative="extra limbs, missing limbs, blur, text, other people", video=_sentence(video))
 
-    def revise(self, prompt: Prompt, findings: tuple[Finding, ...]) -> Prompt:
-        scale = prompt.scale
-        for finding in findings:
-            scale *= SCALE_STEP.get(finding.code, 1.0)
-        words = " ".join(f.words for f in findings)
-        return prompt.model_copy(
-            update={
-                "image": f"{prompt.image} {words}"[:4000],
-                "findings": (*prompt.findings, *(f.words for f in findings)),
-                "revision": prompt.revision + 1,
-                "scale": rounded(min(max(scale, 0.3), 2.0)),
-            }
-        )
+def select(facts: SelectorFacts) -> SelectorAnswer:
+    """By visible joints, framing, body yaw, identity distance and the candidate's own pose confidence; ties by digest."""
+    order = sorted(range(len(facts.fits)), key=lambda i: (-_score(facts.fits[i]), facts.fits[i].candidate))
+    picks = tuple(Pick(number=i, score=rounded(_score(facts.fits[i])), reasons=_reasons(facts.fits[i])) for i in order)
+    best = picks[0].score if picks else 0.0
+    return SelectorAnswer(
+        characters=picks, scene=0 if facts.scenes else None, clothing=0 if facts.clothing else None,
+        difficulty="easy" if best > 0.85 else "medium" if best > 0.6 else "hard",
+    )  # fmt: skip
 
-    def caption(self, scene: Scene) -> str:
-        count = len(scene.people)
-        opening = {1: "One person is seen", 2: "Two people are seen"}.get(count, f"{count} people are seen")
-        article = "an" if scene.brightness[0] in "aeiou" else "a"
-        parts = [f"{opening} in {article} {scene.brightness} {scene.orientation} shot with a mostly {scene.backdrop} background."]
-        for look in scene.people:
-            parts.append(_sentence(f"{_person(look)} stands {look.place}, {look.framing}, {look.facing}, and {look.movement}."))
-        parts.append("The background stays as it is while the body moves; the video is realistic and unedited.")
-        return " ".join(parts)[:4000]
+
+def weave(facts: WeaverFacts) -> WeaverAnswer:
+    """Plain words for the painter and the animator."""
+    pictures = "; ".join(f"picture {i + 1} is the {role}" for i, role in enumerate(facts.roles))
+    who = _person(facts.character)
+    if facts.task == "replacement":
+        image = f"{pictures}. Show {who}, {facts.real.framing}, {facts.real.facing}, alone before a plain backdrop."
+        video = f"{who} takes the place of the person in the clip and {facts.real.movement}; everything else stays."
+    else:
+        where = f"in front of a {facts.scene} scene" if facts.scene else "in front of the backdrop of picture 1"
+        image = f"{pictures}. Show {who}, {facts.real.framing}, {facts.real.facing}, {facts.real.place}, {where}."
+        video = f"{who} {facts.real.movement} {where}. The camera stands still."
+    return WeaverAnswer(image=_sentence(image), negative="extra limbs, missing limbs, blur, text, other people", video=_sentence(video))
+
+
+def revise(facts: ReviserFacts) -> WeaverAnswer:
+    """The same words, and the findings after them."""
+    words = " ".join(f.words for f in facts.findings)
+    return WeaverAnswer(image=f"{facts.prompt.image} {words}"[:4000], negative=facts.prompt.negative, video=facts.prompt.video)
+
+
+def caption(facts: CaptionerFacts) -> CaptionerAnswer:
+    """What was measured, in sentences."""
+    scene = facts.scene
+    opening = COUNTED.get(len(scene.people), f"{len(scene.people)} people are seen")
+    article = "an" if scene.brightness[0] in "aeiou" else "a"
+    parts = [f"{opening} in {article} {scene.brightness} {scene.orientation} shot with a mostly {scene.backdrop} background."]
+    for look in scene.people:
+        parts.append(_sentence(f"{_person(look)} stands {look.place}, {look.framing}, {look.facing}, and {look.movement}."))
+    parts.append("The background stays as it is while the body moves; the video is realistic and unedited.")
+    return CaptionerAnswer(caption=" ".join(parts)[:4000])
 
 
 def _score(fit: Fit) -> float:

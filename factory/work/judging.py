@@ -1,63 +1,19 @@
-"""Steps of the agents: select, weave, check, caption."""
+"""Steps of the Quality Checker's measures, and what the caption is told. No brain is asked here; see factory/work/asking.py."""
 
 from __future__ import annotations
 
-from agents import checker, selector, weaver
-from agents.brains.base import Brain
-from agents.brains.builtin import BuiltinBrain
-from agents.measures import appearance
+from agents import checker, weaver
+from agents.brains.base import Scene
+from agents.measures import appearance, identity, safety
 from factory.steps import POSE_WEIGHTS, step
 from factory.workbench import Workbench
 from generators.base import Mode, Report
 from generators.masks.identity import match_people
 from manifests import media
-from manifests.recipe import BrainSpec, CheckerSpec
-from manifests.records import Analysis, Artifact, Candidate, Finding, Frozen, Geometry, Prompt, Task, Verdict
+from manifests.recipe import CheckerSpec
+from manifests.records import Analysis, Artifact, Frozen, Geometry, Verdict
 
-
-def brain_of(spec: BrainSpec) -> Brain:
-    """The brain a recipe names."""
-    return {"builtin": BuiltinBrain}[spec.kind]()
-
-
-class SelectStepRequest(Frozen):
-    brain: BrainSpec
-    ask: selector.SelectRequest
-
-
-@step(depth=3)
-def select(request: SelectStepRequest, bench: Workbench) -> selector.SelectAnswer:
-    """Rank the job's shortlist. Rejects when nobody of it can play any driven person."""
-    return selector.select(request.ask, brain_of(request.brain))
-
-
-class WeaveStepRequest(Frozen):
-    brain: BrainSpec
-    task: Task
-    clip: Analysis
-    person: int
-    character: Candidate
-    scene: Candidate | None
-    roles: tuple[str, ...]
-
-
-@step(depth=3)
-def weave(request: WeaveStepRequest, bench: Workbench) -> Prompt:
-    """The first prompts for one person."""
-    brain = brain_of(request.brain)
-    return weaver.weave(request.task, request.clip, request.person, request.character, request.scene, request.roles, brain)
-
-
-class ReviseRequest(Frozen):
-    brain: BrainSpec
-    prompt: Prompt
-    findings: tuple[Finding, ...]
-
-
-@step(depth=4)
-def revise(request: ReviseRequest, bench: Workbench) -> Prompt:
-    """The findings go into the next prompt."""
-    return weaver.revise(request.prompt, request.findings, brain_of(request.brain))
+CHECK_WEIGHTS = (*POSE_WEIGHTS, *identity.WEIGHTS, *safety.WEIGHTS)
 
 
 class CheckImageRequest(Frozen):
@@ -90,14 +46,21 @@ def check_image(request: CheckImageRequest, bench: Workbench) -> ImageCheck:
 
 class CheckVideoRequest(Frozen):
     checker: CheckerSpec
+    mode: Mode
     video: Artifact
     driving: Analysis
     """of the synthetic video, made afresh"""
     report: Report
     geometry: Geometry
+    target: Artifact
+    """the real span"""
     clip: Analysis
     driven: tuple[int, ...]
+    painted: tuple[Artifact, ...]
+    """the painted picture of each driven person's character"""
     painted_appearance: tuple[tuple[float, ...], ...]
+    scene: Artifact | None
+    """animation: the painted picture without the character, where the painter knows it"""
 
 
 class VideoCheck(Frozen):
@@ -110,35 +73,35 @@ MOVES = 0.08
 """body heights per second from which a clip is said to move"""
 
 
-@step(depth=7)
+@step(depth=7, weights=CHECK_WEIGHTS)
 def check_video(request: CheckVideoRequest, bench: Workbench) -> VideoCheck:
     """Inspect a synthetic video at the pair's geometry."""
     path = bench.file(request.video)
-    frames, _ = media.read_frames(path)
-    people, real = bench.people(request.driving.arrays), bench.people(request.clip.arrays).only(list(request.driven))
+    everybody, people = bench.people(request.clip.arrays), bench.people(request.driving.arrays)
+    real = everybody.only(list(request.driven))
+    others = [i for i in range(everybody.count) if i not in request.driven]
+    painted = tuple(media.read_image(bench.file(a)) for a in request.painted)
     matched = match_people(real, people)
     seen = checker.SyntheticVideo(
-        frames_THWC=frames, people=people, inspection=media.inspect(path), geometry=request.geometry, report=request.report,
-        clip_people=real, clip_moves=max(request.clip.people[t].motion for t in request.driven) > MOVES,
-        painted_appearance=request.painted_appearance, matched=matched,
+        mode=request.mode, frames_THWC=media.read_frames(path)[0], clip_THWC=media.read_frames(bench.file(request.target))[0],
+        people=people, clip_people=real, others=everybody.only(others) if others else None, matched=matched,
+        inspection=media.inspect(path), geometry=request.geometry, report=request.report,
+        clip_moves=max(request.clip.people[t].motion for t in request.driven) > MOVES,
+        painted_HWC=painted, painted_people=tuple(bench.tracker.still(image) for image in painted),
+        painted_appearance=request.painted_appearance,
+        scene_HWC=media.read_image(bench.file(request.scene)) if request.scene else None,
     )  # fmt: skip
-    return VideoCheck(verdict=checker.check_video(seen, request.checker), matched=matched)
+    return VideoCheck(verdict=checker.check_video(seen, request.checker, bench.networks), matched=matched)
 
 
-class CaptionRequest(Frozen):
-    brain: BrainSpec
+class SceneRequest(Frozen):
     target: Artifact
     analysis: Analysis
     """of the target: the real people in the real scene"""
 
 
-class Caption(Frozen):
-    text: str
-
-
 @step(depth=8)
-def caption(request: CaptionRequest, bench: Workbench) -> Caption:
-    """Describe the target video."""
+def describe_scene(request: SceneRequest, bench: Workbench) -> Scene:
+    """The target video in measured words: what the caption is told."""
     frames, _ = media.read_frames(bench.file(request.target))
-    people = bench.people(request.analysis.arrays)
-    return Caption(text=weaver.caption(frames, people, request.analysis, brain_of(request.brain)))
+    return weaver.scene_of(frames, bench.people(request.analysis.arrays), request.analysis)

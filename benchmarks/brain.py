@@ -1,0 +1,161 @@
+"""How well the wire to a vision-language model uses its endpoint: throughput, limits, and a real server.
+
+    python benchmarks/brain.py            # about two and a half minutes: also a real minute and more at 600 requests/min
+    python benchmarks/brain.py --quick    # under 50 s: the limit of the minute with a clock ten times as fast
+    python benchmarks/brain.py --real     # also against a real server on this machine (needs the extra `llama`)
+
+A scripted HTTP server on this machine answers every request after one second. Throughput is told as a share of the ideal: as many requests a
+second as may be under way at once; the journal is written to a temporary folder like in a run. For the sliding minute the requests are
+counted where they arrive. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import bisect
+import hashlib
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from agents.brains.limits import Clock, MachineClock
+from agents.brains.openai import OpenAIBrain
+from agents.brains.question import Picture, Question
+from manifests.errors import BadAnswer
+from manifests.ledger import Ledger
+from manifests.recipe import EndpointSpec, ModelSpec
+from manifests.records import Frozen
+from manifests.store import Store
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "agents"))
+import small_model
+from scripted_server import Act, ScriptedServer, Seen, completion
+
+IN_FLIGHT = 64
+ANSWER_S = 1.0
+PER_MINUTE = 600
+PICTURE_BYTES = 150_000
+"""of a contact sheet as JPEG"""
+QUICK_FACTOR = 10.0
+
+
+class Opinion(Frozen):
+    decision: Literal["accept", "revise", "reject"]
+    score: float = Field(ge=0, le=1)
+    words: str = Field(max_length=200)
+
+
+GOOD = '{"decision": "accept", "score": 0.5, "words": "both hands are seen"}'
+
+
+class ScaledClock:
+    """The machine's clock, some times as fast."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def now(self) -> float:
+        return time.monotonic() * self.factor
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / self.factor)
+
+
+def main() -> None:
+    """Measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--quick", action="store_true", help="under 50 s")
+    parser.add_argument("--real", action="store_true", help="also a real server with a small model")
+    asked = parser.parse_args()
+    seconds = 10 if asked.quick else 30
+    out: dict[str, Any] = {"throughput": throughput(seconds, 0), "throughput_with_picture": throughput(seconds, 1)}
+    print(json.dumps(out), flush=True)
+    out["sliding_minute"] = sliding_minute(QUICK_FACTOR if asked.quick else 1.0)
+    if asked.real:
+        out["real_server"] = real_server()
+    print(json.dumps(out))
+
+
+def question(number: int, pictures: int) -> Question:
+    shown = tuple(Picture(f"sheet {i}", number.to_bytes(4, "big") * (PICTURE_BYTES // 4), "image/jpeg") for i in range(pictures))
+    key = hashlib.sha256(str(number).encode()).hexdigest()
+    model = ModelSpec(model="m", max_tokens=300)
+    return Question(key, "image_checker", model, "Judge the picture." * 50, f'{{"number": {number}}}', shown, Opinion)
+
+
+def answer(seen: Seen, before: int) -> Act:
+    return completion(GOOD, (900, 40), delay_s=ANSWER_S)
+
+
+def asked_all(server: ScriptedServer, count: int, pictures: int, clock: Clock, **limits: Any) -> tuple[float, float]:
+    """Seconds and CPU seconds (the server's included) that all questions took."""
+
+    async def run(store: Store) -> None:
+        spec = EndpointSpec(base_url=server.url, in_flight=IN_FLIGHT, price_in=0.15, price_out=0.6, **limits)
+        brain = OpenAIBrain(spec, store, clock)
+        await asyncio.gather(*(brain.ask(question(n, pictures)) for n in range(count)))
+        await brain.close()
+
+    with tempfile.TemporaryDirectory(prefix="motionpair-bench-") as folder:
+        began, cpu = time.perf_counter(), time.process_time()
+        asyncio.run(run(Store(folder)))
+        return time.perf_counter() - began, time.process_time() - cpu
+
+
+def throughput(seconds: int, pictures: int) -> dict[str, Any]:
+    """Against a server that answers after a second."""
+    count = IN_FLIGHT * seconds
+    with ScriptedServer(answer) as server:
+        took_s, cpu_s = asked_all(server, count, pictures, MachineClock())
+    return {
+        "requests": count,
+        "most_under_way": server.most_open,
+        "share_of_ideal": round(count / IN_FLIGHT * ANSWER_S / took_s, 4),
+        "cpu_ms_a_request": round(1000 * cpu_s / count, 2),
+    }
+
+
+def sliding_minute(factor: float) -> dict[str, Any]:
+    """More requests than two windows hold; `factor`: how many times as fast as the real one the clock runs."""
+    count = PER_MINUTE + (PER_MINUTE // 2 if factor == 1 else PER_MINUTE)
+    with ScriptedServer(answer if factor == 1 else lambda *_: completion(GOOD)) as server:
+        took_s, _ = asked_all(server, count, 0, ScaledClock(factor), requests_per_min=PER_MINUTE)
+    at = sorted(seen.at_s * factor for seen in server.seen)
+    most = max(bisect.bisect_left(at, start + 60.0) - i for i, start in enumerate(at))
+    return {"limit": PER_MINUTE, "most_in_any_60_s": most, "requests": count, "clock_factor": factor, "took_s": round(took_s, 1)}
+
+
+def real_server() -> dict[str, Any]:
+    """Ten questions to a small model behind llama.cpp: the wire, not the judgement."""
+    if small_model.missing():
+        return {"skipped": f"not installed: {', '.join(small_model.missing())}"}
+
+    async def run(base_url: str, store: Store) -> list[object]:
+        brain = OpenAIBrain(EndpointSpec(base_url=base_url, in_flight=2, timeout_s=120), store)
+        ended = await asyncio.gather(*(brain.ask(question(n, 0)) for n in range(10)), return_exceptions=True)
+        await brain.close()
+        return list(ended)
+
+    with tempfile.TemporaryDirectory(prefix="motionpair-bench-") as folder, small_model.served(Path(folder)) as base_url:
+        store, began = Store(Path(folder) / "store"), time.perf_counter()
+        ended = asyncio.run(run(base_url, store))
+        took_s = time.perf_counter() - began
+        with Ledger(Path(folder) / "l.sqlite", store) as ledger:
+            ledger.rebuild(store)
+            (spend,) = ledger.spend()
+    unexpected = [repr(e) for e in ended if not isinstance(e, Opinion | BadAnswer)]
+    return {
+        "questions": len(ended), "fit": sum(isinstance(e, Opinion) for e in ended), "bad_answers": sum(isinstance(e, BadAnswer) for e in ended),
+        "unexpected": unexpected, "requests": spend.requests, "unconfirmed": spend.unconfirmed_requests,
+        "tokens_a_second": round(spend.completion_tokens / took_s, 1), "took_s": round(took_s, 1),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
