@@ -139,21 +139,29 @@ class _Work:
     def _share_out(self, t: int, odds: dict[int, Floats]) -> None:
         """In place: a pixel that several people claim stays with the one whose part there has its colour and whose bones are nearest;
         among equals with the nearer person."""
-        claims = np.zeros((len(odds), *self.grid.size_hw), np.float32)
-        claims[:] = -np.inf
         order = [p for p in nearest_first(self.people.landmarks_PT33x3[:, t]) if p in odds]
+        claims = np.zeros(self.grid.size_hw, np.uint8)
+        for p in order:
+            claims[self._seen[t][p][0].at] += odds[p] > LOG_ODDS[CANDIDATE]
+        contested = claims > 1
+        if not contested.any():
+            return
+        best, owner = np.full(self.grid.size_hw, -np.inf, np.float32), np.zeros(self.grid.size_hw, np.intp)
         for row, p in enumerate(order):
-            box, parts = self._seen[t][p]
-            wanted = odds[p] > LOG_ODDS[CANDIDATE]
-            likely = self._likelihood[p][parts.group_HW, bins_of(self.grid.small[t][box.at])]
-            smooth = cv2.blur(likely, (5, 5))
-            near = NEARNESS * np.maximum(parts.beyond_HW, -0.05)
-            claims[row][box.at] = np.where(wanted, smooth - near + 0.5 * odds[p] - 0.5 * row, -np.inf)
-        owner = np.argmax(claims, axis=0)
-        contested = np.isfinite(claims).sum(axis=0) > 1
+            at = self._seen[t][p][0].at
+            claim = self._claim(t, p, odds[p], row)
+            better = claim > best[at]
+            best[at][better], owner[at][better] = claim[better], row
         for row, p in enumerate(order):
-            box = self._seen[t][p][0]
-            odds[p][(contested & (owner != row))[box.at]] = LOG_ODDS[0]
+            odds[p][(contested & (owner != row))[self._seen[t][p][0].at]] = LOG_ODDS[0]
+
+    def _claim(self, t: int, p: int, odds_HW: Floats, row: int) -> Floats:
+        """How strongly a person holds the pixels of its box; -inf where it does not want them."""
+        box, parts = self._seen[t][p]
+        likely = self._likelihood[p][parts.group_HW, bins_of(self.grid.small[t][box.at])]
+        near = NEARNESS * np.maximum(parts.beyond_HW, -0.05)
+        claim = cv2.blur(likely, (5, 5)) - near + 0.5 * odds_HW - 0.5 * row
+        return np.asarray(np.where(odds_HW > LOG_ODDS[CANDIDATE], claim, -np.inf), np.float32)
 
     def finish(self, t: int) -> None:
         """Steady the masks, snap them to the edges, write them at the picture's size."""
@@ -196,8 +204,10 @@ def _crisp(mask: Floats) -> Bytes:
 
 def _keep_apart(masks_PHW: Bytes) -> None:
     """In place: at every pixel that two people still claim, the surer one stays."""
-    contested = (masks_PHW >= CANDIDATE).sum(axis=0) > 1
-    if contested.any():
-        surest = np.argmax(masks_PHW, axis=0)
-        for p in range(len(masks_PHW)):
-            masks_PHW[p][contested & (surest != p)] = 0
+    claims = np.zeros(masks_PHW.shape[1:], np.uint8)
+    for mask in masks_PHW:
+        claims += mask >= CANDIDATE
+    rows, columns = np.nonzero(claims > 1)
+    values = masks_PHW[:, rows, columns]
+    surest = values.argmax(axis=0)
+    masks_PHW[:, rows, columns] = np.where(np.arange(len(values))[:, None] == surest, values, 0)

@@ -8,6 +8,7 @@ to a second point above the head, turned so that this second point is straight u
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 from typing import Any
 
 import cv2
@@ -21,7 +22,9 @@ Doubles = npt.NDArray[np.float64]
 
 DETECTOR_SIDE = 224
 BODY_THREADS = 2
-"""of the landmark model; the outputs are the same bytes with any number"""
+"""of the landmark model in a chain of looks; the outputs are the same bytes with any number"""
+READERS = 2
+"""landmark models of one thread each, for looks that don't wait for one another: two threads share one look at a loss"""
 CROP_SIDE = 256
 CROP_SCALE = 1.25
 """MediaPipe's margin around the circle through the second point"""
@@ -147,6 +150,9 @@ class BlazePose:
             return _Model(interpreter)
 
         self._detector, self._landmarker = load("pose_detection", 1), load("pose_landmark", BODY_THREADS)
+        self._readers: SimpleQueue[_Model] = SimpleQueue()
+        for _ in range(READERS):
+            self._readers.put(load("pose_landmark", 1))
         self._anchors_N2 = anchors()
 
     def detect(self, rgb_HWC: Bytes, threshold: float = 0.5) -> list[Detection]:
@@ -195,28 +201,15 @@ class BlazePose:
 
     def body(self, rgb_HWC: Bytes, centre: Doubles, tip: Doubles) -> Body:
         """Landmarks and silhouette of the person whose hips are at `centre` and whose second point is at `tip` (pixels)."""
-        crop = crop_of(centre, tip)
-        upright = _cut(rgb_HWC, crop)
-        points, world, presence, silhouette = self._landmarker.run(
-            upright.astype(np.float32) / 255.0, (1, 195), (1, 117), (1, 1), (1, CROP_SIDE, CROP_SIDE, 1)
-        )
-        points = points.reshape(39, 5).astype(np.float64)
-        xy, z = crop.to_picture(points[:, :2]), points[:33, 2:3] / CROP_SIDE * crop.side
-        world = world.reshape(39, 3)[:33].astype(np.float64)
-        world[:, :2] = world[:, :2] @ crop.turn_22.T
-        silhouette = 255.0 * sigmoid(silhouette[0, :, :, 0]) + 0.5
-        return Body(
-            landmarks_33x3=np.concatenate([xy[:33], z], axis=1).astype(np.float32),
-            centre=xy[33],
-            tip=xy[34],
-            world_33x3=world.astype(np.float32),
-            visibility_33=np.minimum(sigmoid(points[:33, 3]), sigmoid(points[:33, 4])).astype(np.float32),
-            presence=float(presence.item()),
-            crop=crop,
-            size_hw=(rgb_HWC.shape[0], rgb_HWC.shape[1]),
-            crop_HWC=upright,
-            silhouette_HW=silhouette.astype(np.uint8),
-        )
+        return _body_of(self._landmarker, rgb_HWC, centre, tip)
+
+    def body_aside(self, rgb_HWC: Bytes, centre: Doubles, tip: Doubles) -> Body:
+        """`body`, for several threads at once; waits while all `READERS` are busy."""
+        reader = self._readers.get()
+        try:
+            return _body_of(reader, rgb_HWC, centre, tip)
+        finally:
+            self._readers.put(reader)
 
 
 def overlap(box_4: Doubles, boxes_N4: Doubles) -> Doubles:
@@ -240,6 +233,31 @@ class _Model:
         self._interpreter.set_tensor(self._input, picture_HWC[None].astype(np.float32, copy=False))
         self._interpreter.invoke()
         return [self._interpreter.get_tensor(self._outputs[shape]) for shape in shapes]
+
+
+def _body_of(landmarker: _Model, rgb_HWC: Bytes, centre: Doubles, tip: Doubles) -> Body:
+    crop = crop_of(centre, tip)
+    upright = _cut(rgb_HWC, crop)
+    points, world, presence, silhouette = landmarker.run(
+        upright.astype(np.float32) / 255.0, (1, 195), (1, 117), (1, 1), (1, CROP_SIDE, CROP_SIDE, 1)
+    )
+    points = points.reshape(39, 5).astype(np.float64)
+    xy, z = crop.to_picture(points[:, :2]), points[:33, 2:3] / CROP_SIDE * crop.side
+    world = world.reshape(39, 3)[:33].astype(np.float64)
+    world[:, :2] = world[:, :2] @ crop.turn_22.T
+    silhouette = 255.0 * sigmoid(silhouette[0, :, :, 0]) + 0.5
+    return Body(
+        landmarks_33x3=np.concatenate([xy[:33], z], axis=1).astype(np.float32),
+        centre=xy[33],
+        tip=xy[34],
+        world_33x3=world.astype(np.float32),
+        visibility_33=np.minimum(sigmoid(points[:33, 3]), sigmoid(points[:33, 4])).astype(np.float32),
+        presence=float(presence.item()),
+        crop=crop,
+        size_hw=(rgb_HWC.shape[0], rgb_HWC.shape[1]),
+        crop_HWC=upright,
+        silhouette_HW=silhouette.astype(np.uint8),
+    )
 
 
 def _cut(rgb_HWC: Bytes, crop: Crop) -> Bytes:

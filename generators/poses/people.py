@@ -9,7 +9,9 @@ from __future__ import annotations
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from queue import SimpleQueue
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -17,7 +19,7 @@ from generators.masks.extractor import MaskExtractor
 from generators.masks.refine import EdgeRefiner
 from generators.poses import association, sides, silhouettes, smoothing
 from generators.poses.association import REENTRY_S, Sighting, Track
-from generators.poses.blazepose import CROP_SIDE, BlazePose, Body, Detection, pasted
+from generators.poses.blazepose import CROP_SIDE, READERS, BlazePose, Body, Detection, pasted
 from generators.poses.faces import head_region
 from generators.poses.lookout import Lookout
 from generators.poses.networks import FaceNet
@@ -74,12 +76,18 @@ class PeopleTracker:
         self.max_people = max_people
         self._extractor: MaskExtractor = extractor or EdgeRefiner()
         self._model: BlazePose | None = None
-        self._face = FaceNet()
+        self._faces: SimpleQueue[FaceNet] = SimpleQueue()
+        """those that no thread is using"""
 
     def setup(self) -> None:
         """Load the models (fetching them once). Raises what `generators.weights.fetch` raises."""
-        self._model = self._model or BlazePose()
-        self._face.setup()
+        if self._model is None:
+            faces = [FaceNet() for _ in range(READERS)]
+            for face in faces:
+                face.setup()
+            self._model = BlazePose()
+            for face in faces:
+                self._faces.put(face)
 
     @property
     def model(self) -> BlazePose:
@@ -271,26 +279,36 @@ class PeopleTracker:
                 doubtful = list(bodies)
             readings, faces = {t: [body] for t, body in bodies.items()}, {}
             others = [other for other in tracks if other is not track]
+            rivals = {t: [other.sightings[t].body for other in others if t in other.sightings] for t in bodies}
             for _ in range(SIDE_ROUNDS):
-                for t in doubtful:
-                    rivals = [other.sightings[t].body for other in others if t in other.sightings]
-                    picture = association.without_others(frames_THWC[t], bodies[t], rivals)
-                    looks = self._reread(picture, bodies[t], SIDE_CROPS) + self._in_mirror(picture, bodies[t], MIRROR_CROPS)
-                    readings[t] += [look for look in looks if look.presence >= PRESENT]
-                    faces[t] = self._face.read(picture, head_region(bodies[t])).presence
+                with ThreadPoolExecutor(READERS) as pool:
+                    tasks = ([a[t] for t in doubtful] for a in (frames_THWC, bodies, rivals))
+                    for t, (looks, face) in zip(doubtful, pool.map(self._look_again, *tasks), strict=True):
+                        readings[t] += looks
+                        faces[t] = face
                 doubtful = [t for t in sides.outnumbered(sides.settled(readings, faces)) if t not in faces]
             for t, body in sides.settled(readings, faces).items():
                 track.sightings[t] = replace(track.sightings[t], body=body)
 
+    def _look_again(self, rgb_HWC: Bytes, body: Body, rivals: list[Body]) -> tuple[list[Body], float]:
+        """What other crops show of a body, as they are and in the mirror; and how surely it shows a face. On any thread."""
+        picture = association.without_others(rgb_HWC, body, rivals)
+        looks = self._reread(picture, body, SIDE_CROPS) + self._in_mirror(picture, body, MIRROR_CROPS)
+        face = self._faces.get()
+        try:
+            return [look for look in looks if look.presence >= PRESENT], face.read(picture, head_region(body)).presence
+        finally:
+            self._faces.put(face)
+
     def _in_mirror(self, rgb_HWC: Bytes, body: Body, crops: tuple[tuple[float, float], ...]) -> list[Body]:
         """What the crops of the mirrored picture show, brought back."""
-        mirror = np.ascontiguousarray(rgb_HWC[:, ::-1])
+        mirror = np.asarray(cv2.flip(rgb_HWC, 1), np.uint8)
         return [sides.in_mirror(b) for b in self._reread(mirror, sides.in_mirror(body), crops)]
 
     def _reread(self, rgb_HWC: Bytes, body: Body, crops: tuple[tuple[float, float], ...]) -> list[Body]:
         """What crops show that differ from the body's own."""
         centre, up = body.crop.centre, body.crop.turn_22 @ np.array([0.0, -0.4 * body.crop.side])
-        return [self.model.body(rgb_HWC, centre, centre + grow * turned(up, turn)) for grow, turn in crops]
+        return [self.model.body_aside(rgb_HWC, centre, centre + grow * turned(up, turn)) for grow, turn in crops]
 
     def _of_interest(self, tracks: list[Track]) -> list[Track]:
         """Without bystanders; the tallest `max_people` at most."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -254,6 +255,18 @@ def test_threads_change_no_byte_of_a_body(frames: Callable[[str], np.ndarray], m
         assert other.landmarks_33x3.tobytes() == bodies[0].landmarks_33x3.tobytes()
         assert other.world_33x3.tobytes() == bodies[0].world_33x3.tobytes()
         assert other.silhouette_HW.tobytes() == bodies[0].silhouette_HW.tobytes()
+
+
+def test_looks_side_by_side_are_looks_one_by_one(tracker: PeopleTracker, frames: Callable[[str], np.ndarray]) -> None:
+    pixels = frames("single")[:6]
+    found = [tracker.model.detect(rgb)[0] for rgb in pixels]
+    straight = [tracker.model.body(rgb, f.centre, f.tip) for rgb, f in zip(pixels, found, strict=True)]
+    with ThreadPoolExecutor(3) as pool:
+        aside = list(pool.map(lambda rgb, f: tracker.model.body_aside(rgb, f.centre, f.tip), pixels, found))
+    for one, other in zip(straight, aside, strict=True):
+        assert one.landmarks_33x3.tobytes() == other.landmarks_33x3.tobytes()
+        assert one.world_33x3.tobytes() == other.world_33x3.tobytes()
+        assert one.silhouette_HW.tobytes() == other.silhouette_HW.tobytes()
 
 
 def test_no_pixel_belongs_to_two_people(crossing: People) -> None:

@@ -15,7 +15,7 @@ from generators.images import drawn
 from generators.poses.details import DetailReader
 from generators.poses.people import PeopleTracker
 from generators.poses.tracks import INDEX, People
-from generators.videos.puppet.casting import chosen_views
+from generators.videos.puppet.casting import Picture, View, actor_of, chosen_views
 from generators.videos.puppet.confidence import stretches_of
 from generators.videos.puppet.cutout import figure_of, matte_of
 from generators.videos.puppet.generator import Puppet
@@ -23,11 +23,11 @@ from generators.videos.puppet.ground import held_down, planted
 from generators.videos.puppet.motion import motion_of
 from generators.videos.puppet.numerics import savitzky_golay
 from generators.videos.puppet.parts import parts_of
-from generators.videos.puppet.portrait import read_portrait, refuse_unusable
+from generators.videos.puppet.portrait import glance, read_portrait, refuse_unusable
 from generators.videos.puppet.render import Character
 from generators.videos.puppet.retarget import Placement, retarget
 from generators.videos.puppet.scene import own_scene
-from generators.videos.puppet.skeleton import ANKLES, BONES, HEAD, JOINT, NECK, bone_vectors, joints_of
+from generators.videos.puppet.skeleton import ANKLES, BONES, HEAD, JOINT, NECK, body_yaw, bone_vectors, joints_of
 from manifests import media
 from manifests.errors import BadInput
 from manifests.records import Geometry
@@ -203,6 +203,45 @@ def test_further_views_play_where_the_driver_turns(tracker: PeopleTracker, tmp_p
     with pytest.raises(BadInput) as refused:
         puppet.run(replace(asked, views=((), ())), tmp_path / "refused.mp4")
     assert refused.value.code == "people_mismatch"
+
+
+@pytest.mark.parametrize("kind", ["mannequin", "robot"])
+def test_a_glance_tells_about_how_a_picture_faces(tracker: PeopleTracker, kind: str) -> None:
+    for view in ("front", "back", "left", "right"):
+        image = draw(kind, 5, view).image_HWC
+        yaw = body_yaw(joints_of(read_portrait(tracker, READER, image).world_PT33x3[0, 0]))
+        off = [abs(np.degrees((seen - yaw + np.pi) % (2 * np.pi) - np.pi)) for seen in glance(tracker, image)]
+        assert min(off) < 12, (kind, view, off)
+    assert glance(tracker, np.full((H, W, 3), 90, np.uint8)) == ()
+
+
+def test_only_views_that_may_be_shown_are_read(tracker: PeopleTracker) -> None:
+    def picture(view: drawn.View) -> Picture:
+        image = draw("mannequin", 5, view).image_HWC
+        return image, read_portrait(tracker, READER, image)
+
+    front, side = picture("front"), picture("right")
+    facing = float(body_yaw(joints_of(side[1].world_PT33x3[0, 0].astype(float))))
+    asked: list[str] = []
+
+    def view(name: str, *yaws_rad: float) -> View:
+        def read() -> Picture:
+            asked.append(name)
+            return side
+
+        return View(yaws_rad, read)
+
+    driver, placement, at = turning(front[1], np.full(T, 0.3)), Placement(like_driver=False), np.arange(T)
+    actor = actor_of(front, [view("far", facing), view("back", np.pi)], driver, 0, placement, at)
+    assert asked == [], "neither comes near the driver, who nearly faces the camera"
+    assert len(actor.takes) == 1
+    actor = actor_of(front, [view("unknown"), view("seen as facing", facing, 0.0), view("far", facing)], driver, 0, placement, at)
+    assert asked == ["unknown", "seen as facing"], "what may face as the driver does is read to be sure"
+    assert len(actor.takes) == 1, "and is not shown when it does not"
+    turned = turning(front[1], np.full(T, facing))
+    actor = actor_of(front, [view("near", facing)], turned, 0, placement, at)
+    assert asked[2:] == ["near"]
+    assert (actor.view_T == 1).all()
 
 
 def test_views_do_not_flicker() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,8 +27,25 @@ _FADE_S = 0.07
 _FINER = 1.15
 """texture pixels for each drawn pixel; a picture much finer than what is drawn would alias"""
 
+_GLANCE_OFF_DEG = 12.0
+"""the better of two quick looks at a picture tells its yaw to within so much; on drawn characters it was off by up to 4"""
+
 Picture = tuple[Array, People]
 """RGB, uint8, and its one person"""
+
+
+@dataclass(frozen=True)
+class View:
+    """A further picture of a character, read only when some frame may show it."""
+
+    yaws_rad: tuple[float, ...]
+    """what quick looks say; one of them is right to within `_GLANCE_OFF_DEG`. None: nothing is known"""
+    read: Callable[[], Picture]
+
+    def least_turned_deg(self, motion: Motion) -> Array:
+        """How differently driver and picture face the camera at least (T,)."""
+        turned = [turned_deg(yaw, motion) for yaw in self.yaws_rad] or [np.zeros(motion.frames)]
+        return np.asarray(np.maximum(np.min(turned, axis=0) - _GLANCE_OFF_DEG, 0))
 
 
 @dataclass(frozen=True)
@@ -78,25 +96,21 @@ class Actor:
         return replace(self, takes=tuple(replace(t, character=graded(t.character, scene, strength)) for t in self.takes))
 
 
-def actor_of(pictures: list[Picture], driver: People, track: int, placement: Placement, at_N: Array) -> Actor:
-    """The actor for one driver. pictures: the painted one, then further views of the same character at any size.
+def actor_of(painted: Picture, views: Sequence[View], driver: People, track: int, placement: Placement, at_N: Array) -> Actor:
+    """The actor for one driver. views: further ones of the painted character, at any size.
 
     Raises BadInput as `figure_of`, `matte_of` and `refuse_unusable` do.
     """
     motion = motion_of(driver, track)
-    home = figure_of(*pictures[0], 0)
+    home = figure_of(*painted, 0)
     factor = _FINER * drawn_scale(home, motion) if placement.like_driver else 1.0
     if factor < 0.9:
-        pictures = [rescaled(*pictures[0], factor), *pictures[1:]]
-        home = figure_of(*pictures[0], 0)
-    figures = [home, *(_as_tall_as(home, *view) for view in pictures[1:])]
-    view_T = chosen_views(np.stack([turned_deg(f, motion) for f in figures]), motion.fps)
-    shown = [v for v in range(len(figures)) if v == 0 or (view_T == v).any()]
-    view_T = np.searchsorted(shown, view_T)
+        home = figure_of(*rescaled(*painted, factor), 0)
+    figures, view_T = _nearest(home, views, motion)
     takes = []
-    for v in range(len(shown)):
-        figure, frames = figures[shown[v]], view_T == v
-        away = frames.any() and float(np.median(turned_deg(figure, motion)[frames])) > _ABOUT_FACE_DEG
+    for v, figure in enumerate(figures):
+        frames = view_T == v
+        away = frames.any() and float(np.median(turned_deg(figure.yaw_rad, motion)[frames])) > _ABOUT_FACE_DEG
         played = motion_of(driver, track, about_face=True) if away else motion
         pose = retarget(figure, played, placement, home)
         character = _character(figure)
@@ -104,6 +118,23 @@ def actor_of(pictures: list[Picture], driver: People, track: int, placement: Pla
         takes.append(Take(character, played, pose, pose.at(at_N)))
     there = np.flatnonzero(driver.present_PT[track])
     return Actor(tuple(takes), view_T, sampled(_faded(view_T, len(takes), motion.fps), at_N), (float(there[0]), float(there[-1])))
+
+
+def _nearest(home: Figure, views: Sequence[View], motion: Motion) -> tuple[list[Figure], Array]:
+    """The painted figure and those views that any frame shows, and which of these each frame shows (T,).
+
+    A view that is not chosen when it is taken to face as the driver does, as nearly as it possibly can, is not read at all.
+    """
+    figures = {0: home}
+    turned_VT = np.stack([turned_deg(home.yaw_rad, motion), *(view.least_turned_deg(motion) for view in views)])
+    view_T = chosen_views(turned_VT, motion.fps)
+    while unread := sorted(set(view_T.tolist()) - set(figures)):
+        for v in unread:
+            figures[v] = _as_tall_as(home, *views[v - 1].read())
+            turned_VT[v] = turned_deg(figures[v].yaw_rad, motion)
+        view_T = chosen_views(turned_VT, motion.fps)
+    shown = [v for v in sorted(figures) if v == 0 or (view_T == v).any()]
+    return [figures[v] for v in shown], np.searchsorted(shown, view_T)
 
 
 def _character(figure: Figure) -> Character:

@@ -97,7 +97,7 @@ def _factors(take: Take, size_hw: tuple[int, int]) -> dict[str, tuple[Array, Arr
     figure, motion, ones = take.character.figure, take.motion, np.ones(take.motion.frames)
     agree = _matte_agreement(take.character)
     framed = _framed(take.rehearsed, motion, size_hw)
-    turned, cover = turned_deg(figure, motion), limb_cover(figure, motion)
+    turned, cover = turned_deg(figure.yaw_rad, motion), limb_cover(figure, motion)
     torso = np.median(motion.visible_T19[:, [JOINT["left_shoulder"], JOINT["right_shoulder"], JOINT["pelvis"]]], 1)
     return {
         "person_lost": (motion.present_T, motion.present_T < 0.5),

@@ -16,11 +16,11 @@ from generators.base import Capabilities, Report, VideoGenerator, VideoRequest
 from generators.poses.details import DetailReader
 from generators.poses.people import PeopleTracker
 from generators.videos.plate import Plate, clean_plate
-from generators.videos.puppet.casting import Picture, actor_of
+from generators.videos.puppet.casting import Picture, View, actor_of
 from generators.videos.puppet.confidence import stretches_of, together, trust_in, trust_in_plate
 from generators.videos.puppet.grading import Look, look_near
 from generators.videos.puppet.numerics import Array
-from generators.videos.puppet.portrait import read_portrait
+from generators.videos.puppet.portrait import glance, read_portrait
 from generators.videos.puppet.retarget import Placement
 from generators.videos.puppet.scene import own_scene
 from generators.videos.puppet.stage import Stage
@@ -117,12 +117,12 @@ class Puppet(VideoGenerator):
         at_N = np.clip(np.arange(count) / fps * request.geometry.fps, 0, request.geometry.frames - 1)
         replacing = request.mode == "replacement"
         placement = Placement(like_driver=replacing or request.clip_people.count > 1)
-        pictures = [self._picture(path, request.geometry) for path in request.painted]
-        views = [[self._picture(path) for path in paths] for paths in request.views] or [[] for _ in pictures]
         scene: Plate | Array
         with ThreadPoolExecutor(1) as aside:  # the plate takes as long as everything else, and neither looks at the other
             plate = aside.submit(_plate_of_clip, request) if replacing else None
-            actors = [actor_of([p, *views[i]], request.clip_people, i, placement, at_N) for i, p in enumerate(pictures)]
+            pictures = [self._picture(_sized(path, request.geometry)) for path in request.painted]
+            views = [[self._view(path) for path in paths] for paths in request.views] or [[] for _ in pictures]
+            actors = [actor_of(p, views[i], request.clip_people, i, placement, at_N) for i, p in enumerate(pictures)]
             if plate is not None:
                 scene, looks = plate.result()
                 actors = [actor.graded(look, options.relight) for actor, look in zip(actors, looks, strict=True)]
@@ -131,10 +131,12 @@ class Puppet(VideoGenerator):
                 scene = own_scene(actors[0].takes[0].character, pictures[0][0]) if known is None else known
         return Stage(actors, request.clip_people, request.others if replacing else None, scene, at_N, options.shadow)
 
-    def _picture(self, path: Path, geometry: Geometry | None = None) -> Picture:
-        """A picture and its person. geometry: the size it must have; None: any."""
-        image = media.read_image(path) if geometry is None else _sized(path, geometry)
-        return image, read_portrait(self._tracker, self._reader, image)
+    def _picture(self, image_HWC: Array) -> Picture:
+        return image_HWC, read_portrait(self._tracker, self._reader, image_HWC)
+
+    def _view(self, path: Path) -> View:
+        image = media.read_image(path)
+        return View(glance(self._tracker, image), lambda: self._picture(image))
 
 
 def _sized(path: Path, geometry: Geometry) -> Array:

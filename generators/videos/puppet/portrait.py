@@ -14,7 +14,7 @@ from generators.poses.tracks import INDEX, People
 from generators.videos.puppet.cutout import Figure, main_person
 from generators.videos.puppet.numerics import Array, unit
 from generators.videos.puppet.parts import Parts, chest_quad
-from generators.videos.puppet.skeleton import HEAD, JOINT, OTHER_SIDE, SHOULDERS, SIDES
+from generators.videos.puppet.skeleton import HEAD, JOINT, OTHER_SIDE, SHOULDERS, SIDES, body_yaw, joints_of
 from manifests.errors import BadInput
 
 CHEST_HIDDEN_MOST = 0.25
@@ -22,6 +22,7 @@ CHEST_HIDDEN_MOST = 0.25
 _SQUARES = (1.05, 1.12, 1.2)
 """half the squares that are read, over half the silhouette's larger side"""
 _EDGE_PX = 3
+_GLANCE_THRESHOLD = 0.35
 _SWAPPED = 0.15
 """torso lengths that the hands must lie past each other to count as crossed"""
 _FOREARM_LEAST = 0.5
@@ -53,6 +54,18 @@ def read_portrait(tracker: PeopleTracker, reader: DetailReader, image_HWC: Array
     return reader.read(image_HWC[None], _median(first, away or facing))
 
 
+def glance(tracker: PeopleTracker, image_HWC: Array) -> tuple[float, ...]:
+    """Two quick opinions, one of them from the mirror, about the body yaw (radians) of a picture's person; none where nobody is found.
+
+    Models tell fronts from backs in one of the two at least; beyond that both lie close to what `read_portrait` finds.
+    """
+    found = tracker.model.detect(image_HWC, _GLANCE_THRESHOLD)
+    if not found:
+        return ()
+    readings = _both_ways(tracker, image_HWC, np.ascontiguousarray(image_HWC[:, ::-1]), found[0].centre, found[0].tip)
+    return tuple(float(body_yaw(joints_of(world.astype(float)))) for _, world, _ in readings)
+
+
 def _further(tracker: PeopleTracker, image_HWC: Array, mask_HW: Array) -> list[_Reading]:
     """The person of a silhouette, read again and again; nothing for one who is not whole in the picture."""
     height, width = mask_HW.shape
@@ -60,13 +73,17 @@ def _further(tracker: PeopleTracker, image_HWC: Array, mask_HW: Array) -> list[_
     if min(ys.min(), xs.min()) < _EDGE_PX or ys.max() >= height - _EDGE_PX or xs.max() >= width - _EDGE_PX:
         return []
     centre, half = np.array([xs.min() + xs.max(), ys.min() + ys.max()]) / 2, max(np.ptp(xs), np.ptp(ys)) / 2
-    mirrored, middle = np.ascontiguousarray(image_HWC[:, ::-1]), np.array([width - 1 - centre[0], centre[1]])
-    readings = []
-    for share in _SQUARES:
-        up = np.array([0, share * half])
-        readings.append(_reading(tracker.model.body(image_HWC, centre, centre - up)))
-        readings.append(_flipped(*_reading(tracker.model.body(mirrored, middle, middle - up)), width))
-    return readings
+    mirrored = np.ascontiguousarray(image_HWC[:, ::-1])
+    return [r for share in _SQUARES for r in _both_ways(tracker, image_HWC, mirrored, centre, centre - [0, share * half])]
+
+
+def _both_ways(tracker: PeopleTracker, image_HWC: Array, mirrored_HWC: Array, centre: Array, tip: Array) -> list[_Reading]:
+    """The person about `centre`, whose head is towards `tip`: as they are, and from the mirror."""
+    width = image_HWC.shape[1]
+    there, back = np.array([width - 1, 0]), np.array([-1, 1])
+    body = tracker.model.body(image_HWC, centre, tip)
+    reflection = tracker.model.body(mirrored_HWC, there + back * centre, there + back * tip)
+    return [_reading(body), _flipped(*_reading(reflection), width)]
 
 
 def _median(person: People, readings: list[_Reading]) -> People:

@@ -64,9 +64,9 @@ class Pose:
         return Pose(**{f.name: sampled(getattr(self, f.name), frame_numbers) for f in fields(self)})
 
 
-def turned_deg(figure: Figure, motion: Motion) -> Array:
-    """How differently driver and picture face the camera (T,), 0 to 180."""
-    return np.asarray(np.degrees(np.abs(wrapped(motion.yaw_T - figure.yaw_rad))))
+def turned_deg(yaw_rad: float, motion: Motion) -> Array:
+    """How differently driver and a picture of this yaw face the camera (T,), 0 to 180."""
+    return np.asarray(np.degrees(np.abs(wrapped(motion.yaw_T - yaw_rad))))
 
 
 def drawn_scale(figure: Figure, motion: Motion) -> float:
@@ -142,7 +142,7 @@ def _into_frame(joints: Array, figure: Figure, width: int) -> float:
 def _face(figure: Figure, motion: Motion) -> tuple[Array, Array]:
     """Head turn (T,) and the shift of the face (T, 2). A face that can't be seen says nothing, so the head then goes with the spine."""
     shown = ramp(np.abs(wrapped(np.array(figure.yaw_rad))), np.radians(120), np.radians(90))
-    seen = ramp(turned_deg(figure, motion), 100, 70) * shown * ramp(np.abs(wrapped(motion.yaw_T)), np.radians(120), np.radians(90))
+    seen = ramp(turned_deg(figure.yaw_rad, motion), 100, 70) * shown * ramp(np.abs(wrapped(motion.yaw_T)), np.radians(120), np.radians(90))
     spine = wrapped(angle_of(bone_vectors(motion.joints_T19x2, "spine")) - angle_of(bone_vectors(figure.joints_19x2, "spine")))
     turn = np.clip(seen * wrapped(motion.roll_T - figure.roll_rad) + (1 - seen) * spine, -1.1, 1.1)
     c, s = np.cos(turn), np.sin(turn)
