@@ -6,11 +6,14 @@ every person with another character.
 
 from __future__ import annotations
 
-from agents.brains.base import Brain, Fit
-from agents.measures import appearance
-from manifests.records import Analysis, Candidate, Frozen, Person, Selection, rounded
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-FRAMING_RANK = {"close": 0, "half": 1, "full": 2}
+from agents.brains.base import Fit, Look, SelectorAnswer, SelectorFacts
+from agents.fitting import Roster, measure
+from agents.text import clean
+from manifests.records import Analysis, Candidate, Digest, Figure, Frozen, Person, Selection, rounded
 
 Casting = tuple[Selection, ...]
 """One selection a driven person, in the order of the driven people."""
@@ -27,63 +30,93 @@ class SelectRequest(Frozen):
     yaw_max_deg: float
 
 
-class SelectAnswer(Frozen):
-    castings: tuple[Casting, ...]
-    """best first"""
+@dataclass(frozen=True)
+class Usable:
+    """What the measures leave of the shortlist."""
+
+    fits: tuple[tuple[Fit, ...], ...]
+    """of every driven person"""
     refused: dict[str, str]
     """candidate → why it can't be used for anyone of this clip"""
+    scenes: tuple[Candidate, ...]
+    clothing: tuple[Candidate, ...]
 
 
 def fit(candidate: Candidate, person: Person, person_appearance: tuple[float, ...]) -> Fit:
     """Measure one candidate against one person. The candidate must be a character."""
     assert candidate.person is not None
-    shown = set(candidate.person.visible_joints)
-    wanted = set(person.visible_joints)
-    gap = appearance.distance(candidate.appearance, person_appearance)
+    figure = Figure(framing=person.framing, yaw_deg=person.yaw_deg, visible_joints=person.visible_joints, appearance=person_appearance)
+    fits = measure(figure, Roster.of([candidate]))
+    gap = float(fits.identity_gap_N[0])
     return Fit(
         candidate=candidate.picture,
-        joints=rounded(len(shown & wanted) / max(1, len(wanted))),
-        framing=FRAMING_RANK[candidate.person.framing] >= FRAMING_RANK[person.framing],
-        yaw_gap_deg=rounded(yaw_gap_deg(candidate.person.yaw_deg, person.yaw_deg)),
-        identity_gap=None if gap is None else rounded(gap),
+        joints=rounded(fits.joints_N[0]),
+        framing=bool(fits.framing_N[0]),
+        yaw_gap_deg=rounded(fits.yaw_gap_deg_N[0]),
+        identity_gap=None if math.isnan(gap) else rounded(gap),
         confidence=rounded(candidate.person.confidence),
     )
 
 
-def yaw_gap_deg(a_deg: float, b_deg: float) -> float:
-    """Distance of two angles on the circle, 0 to 180."""
-    return abs((a_deg - b_deg + 180) % 360 - 180)
-
-
-def select(request: SelectRequest, brain: Brain) -> SelectAnswer:
-    """Castings for the clip, best first: as many as there are usable characters. Empty when none is usable."""
+def usable(request: SelectRequest) -> Usable:
+    """Measure the shortlist against every driven person and drop what can't work."""
     characters = [c for c in request.shortlist if c.role == "character" and c.person is not None]
-    scenes = [c for c in request.shortlist if c.role == "scene"]
-    clothing = [c for c in request.shortlist if c.role == "clothing"]
     refused: dict[str, str] = {}
-    rankings = []
+    fits = []
     for track in request.driven:
-        person, look = request.clip.people[track], request.clip.appearance[track]
-        fits = [fit(c, person, look) for c in characters]
-        usable = [f for f in fits if not refused_because(f, request, refused)]
-        rankings.append(list(brain.rank(tuple(usable))))
+        measured = [fit(c, request.clip.people[track], request.clip.appearance[track]) for c in characters]
+        fits.append(tuple(f for f in measured if not refused_because(f, request, refused)))
+    of_role = {role: tuple(c for c in request.shortlist if c.role == role) for role in ("scene", "clothing")}
+    return Usable(tuple(fits), refused, of_role["scene"], of_role["clothing"])
+
+
+def facts(found: Usable, place: int, person: Look) -> SelectorFacts:
+    """What the brain is told for the driven person at `place`."""
+    return SelectorFacts(person=person, fits=found.fits[place], scenes=len(found.scenes), clothing=len(found.clothing))
+
+
+def cast(request: SelectRequest, found: Usable, answers: Sequence[SelectorAnswer]) -> tuple[Casting, ...]:
+    """Castings for the clip, best first: as many as there are usable characters, each person with another one. Empty when none is usable.
+
+    `answers` are the brain's, one for every driven person; what they name that was not shown is ignored, and what they leave out follows in
+    the measured order.
+    """
+    rankings = [_ranking(fits, answer) for fits, answer in zip(found.fits, answers, strict=True)]
     castings = []
     for first in range(max((len(r) for r in rankings), default=0)):
         casting: list[Selection] = []
-        for track, ranking in zip(request.driven, rankings, strict=True):
+        for track, ranking, answer in zip(request.driven, rankings, answers, strict=True):
             taken = {s.character for s in casting}
-            free = [r for r in ranking[first:] + ranking[:first] if r.candidate not in taken]
+            free = [r for r in ranking[first:] + ranking[:first] if r.character not in taken]
             if free:
-                scene = scenes[first % len(scenes)].picture if scenes else None
-                wear = clothing[first % len(clothing)].picture if clothing else None
-                casting.append(
-                    Selection(
-                        person=track, character=free[0].candidate, clothing=wear, scene=scene, score=free[0].score, reasons=free[0].reasons
-                    )
-                )
+                scene = _picked(found.scenes, answer.scene, first)
+                wear = _picked(found.clothing, answer.clothing, first) if answer.clothing is not None else None
+                casting.append(free[0].model_copy(update={"person": track, "scene": scene, "clothing": wear}))
         if len(casting) == len(request.driven):
             castings.append(tuple(casting))
-    return SelectAnswer(castings=tuple(dict.fromkeys(castings)), refused=refused)
+    return tuple(dict.fromkeys(castings))
+
+
+def _ranking(fits: tuple[Fit, ...], answer: SelectorAnswer) -> list[Selection]:
+    """The brain's order as selections of nobody yet."""
+    named = {p.number: p for p in reversed(answer.characters) if 0 <= p.number < len(fits)}
+    order = [p.number for p in answer.characters if named.get(p.number) is p]
+    order += [i for i in range(len(fits)) if i not in named]
+    return [
+        Selection(
+            person=0, character=fits[i].candidate, score=rounded(named[i].score) if i in named else 0.0,
+            reasons=tuple(map(clean, named[i].reasons)) if i in named else (), difficulty=answer.difficulty,
+        )
+        for i in order
+    ]  # fmt: skip
+
+
+def _picked(pictures: tuple[Candidate, ...], number: int | None, turn: int) -> Digest | None:
+    """The picture that the brain named, and the following ones in later castings."""
+    if not pictures:
+        return None
+    first = number if number is not None and 0 <= number < len(pictures) else 0
+    return pictures[(first + turn) % len(pictures)].picture
 
 
 def refused_because(f: Fit, request: SelectRequest, refused: dict[str, str]) -> bool:

@@ -140,7 +140,8 @@ class OpenAIBrain:
         assert self._client is not None
         try:
             async with asyncio.timeout(self._spec.timeout_s):
-                response = await self._client.chat.completions.with_raw_response.create(**body)
+                # Not chat.completions.create: walking the body against its types takes a third of a request's time, and the body is ours.
+                response = await self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)
         except openai.APIStatusError as e:
             return _Sent(fault=told(e, self._spec.base_url, self._key.get_secret_value()), usage=(0, 0))
         except (openai.APITimeoutError, TimeoutError) as e:

@@ -43,8 +43,13 @@ def strict_schema(answer: type[BaseModel]) -> str:
     additionalProperties, items, anyOf, enum, description` are used. Raises TypeError for a type that can't be written so (free-form
     dictionaries, recursion).
     """
-    raw = answer.model_json_schema()
+    raw = _schema(answer)
     return json.dumps(_strict(raw, raw.get("$defs", {}), ()), ensure_ascii=False)
+
+
+@functools.cache
+def _schema(answer: type[BaseModel]) -> dict[str, Any]:
+    return answer.model_json_schema()
 
 
 def _strict(node: dict[str, Any], defs: dict[str, Any], inside: tuple[str, ...]) -> dict[str, Any]:
@@ -98,7 +103,7 @@ def read_answer(text: str, answer: type[BaseModel], secret: str) -> BaseModel:
 
     `secret` (if any) is taken out of all texts: a server may echo the headers it was sent.
     """
-    raw = answer.model_json_schema()
+    raw = _schema(answer)
     try:
         data = _tidied(_json_in(text), raw, raw.get("$defs", {}), secret)
         return answer.model_validate_json(json.dumps(data))

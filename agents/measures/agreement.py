@@ -63,12 +63,13 @@ def body_of(people: People, person: int = 0) -> Body:
     return Body(xy, seen, np.maximum(scale, 1e-3))
 
 
-def expected(driver: Body, output: Body) -> Body:
+def expected(driver: Body, output: Body, symmetric: bool = False) -> Body:
     """Where the output's joints should be: the driver's directions and foreshortening on the output's own proportions.
 
     Placed so that the middles of the two torsos' corners coincide in every frame; each bone of the driver is scaled by the ratio of the
     two bodies' bone lengths. A bone's length is the 90th percentile over the frames of its length in the picture per metre of body, so
     that a walk towards the camera is no growth.
+    `symmetric`: a bone is as long as the longer one of both sides, so that a limb that was lost is expected at its length.
     Both must have the same number of frames; raises ValueError otherwise.
     """
     frames = len(output.scale_T)
@@ -78,17 +79,25 @@ def expected(driver: Body, output: Body) -> Body:
     zoom_T = output.scale_T / driver.scale_T
     for start, end in TREE:
         bone = driver.xy[end] - driver.xy[start]
-        ratio = _length(output, start, end) / _length(driver, start, end)
+        ratio = _length(output, start, end, symmetric) / _length(driver, start, end, symmetric)
         xy[end] = xy[start] + bone * (ratio * zoom_T)[:, None]
         seen[end] = driver.seen[end] & seen[start]
     place = np.mean([output.xy[corner] - xy[corner] for corner in TORSO], axis=0)
     return Body({name: points + place for name, points in xy.items()}, seen, output.scale_T)
 
 
-def _length(body: Body, start: str, end: str) -> float:
+def _length(body: Body, start: str, end: str, symmetric: bool) -> float:
+    if symmetric:
+        return max(_length(body, *bone, False) for bone in ((start, end), (_across(start), _across(end))))
     use = body.seen[start] & body.seen[end]
     lengths = np.linalg.norm(body.xy[end] - body.xy[start], axis=1) / body.scale_T
     return max(1e-6, float(np.percentile(lengths[use] if use.any() else lengths, 90)))
+
+
+def _across(joint: str) -> str:
+    """The same joint of the other side."""
+    side, _, part = joint.partition("_")
+    return f"{'right' if side == 'left' else 'left'}_{part}" if part else joint
 
 
 def right_joints(wanted: Body, output: Body, within: float = WITHIN) -> tuple[Counts, Counts]:

@@ -87,7 +87,7 @@ def limbs(driver: People, output: People, person: int = 0, track: int = 0) -> tu
     Both must have the same number of frames; raises ValueError otherwise.
     """
     real, shown = body_of(driver, person), body_of(output, track)
-    wanted = expected(real, shown)
+    wanted = expected(real, shown, symmetric=True)
     told: dict[str, list[tuple[float, float, float]]] = {name: [] for name in CHAINS}
     for t in np.flatnonzero(driver.present_PT[person] & output.present_PT[track]):
         visible = [name for name, chain in CHAINS.items() if all(real.seen[joint][t] for joint in chain)]
