@@ -80,6 +80,7 @@ class BrainPool:
     def __init__(self, endpoint: EndpointSpec, store: Store, ledger: Ledger) -> None:
         self._endpoint, self._store, self._ledger = endpoint, store, ledger
         self._actor: Any = None
+        self._lock = asyncio.Lock()
         self._deaths = 0
         self.busy = 0
         """questions under way"""
@@ -103,7 +104,7 @@ class BrainPool:
         import ray
 
         while True:
-            actor = self._actor = self._actor or self._started()
+            actor = await self._standing()
             try:
                 reply: dict[str, Any] = await actor.ask.remote(name, request, key)
             except ray.exceptions.RayActorError as e:
@@ -116,14 +117,20 @@ class BrainPool:
                 self._deaths = 0
                 return reply
 
-    def _started(self) -> Any:
+    async def _standing(self) -> Any:
+        """The actor, started by whoever needs it first."""
+        async with self._lock:
+            self._actor = self._actor or await self._started()
+        return self._actor
+
+    async def _started(self) -> Any:
         import ray
 
         from agents.brains.openai import key_of
 
         made = ray.remote(BrainWorker).options(num_cpus=0, max_restarts=0, max_concurrency=CONCURRENCY)
         actor: Any = made.remote(str(self._store.url), self._endpoint.model_dump(mode="json"))
-        actor.open.remote(key_of(self._endpoint))
+        await actor.open.remote(key_of(self._endpoint))
         return actor
 
     def close(self) -> None:

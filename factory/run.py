@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from agents import prompts
+from agents.brains.base import ROLES
 from agents.text import clean
 from factory.choice import Choice, Decision, distinct
 from factory.index import Index, index_clips, index_gallery, write_index
@@ -159,7 +161,7 @@ class Run:
 
     async def _slice(self, part: SlicePlan, stages: Stages) -> Choice:
         """Jobs are admitted in plan order, a few ahead; which of them ends first changes nothing but the waiting."""
-        choice = Choice(part, self.recipe.reference.in_target_max)
+        choice = Choice(part, self.recipe.reference.in_target_max, self.recipe.duplicates)
         running: dict[asyncio.Task[Decision], int] = {}
         following = 0
         try:
@@ -241,7 +243,7 @@ class Run:
         """Write the release, in plan order."""
         self.progress.enter("sealing the release")
         quotas = {c.part.name: c.part.spec.quota for c in choices}
-        taken, twice = distinct([entry for c in choices for entry in c.pairs])
+        taken, twice = distinct([entry for c in choices for entry in c.pairs], self.recipe.duplicates)
         accepted = Counter(job.slice for job, _ in taken)
         left_out = [entry for c in choices for entry in c.left_out] + twice
         reasons = Counter(entry.reason for entry in left_out if entry.reason)
@@ -269,6 +271,8 @@ def recipe_digest(recipe: Recipe) -> str:
         del part["acceptance"]
     del value["gallery"]
     value["agents"]["brain"].pop("endpoint")
+    folder = value["agents"].pop("prompts")  # what they say is part of the dataset, where they lie is not
+    value["agents"]["instructions"] = [prompts.text_of(role, folder) for role in ROLES] if value["agents"]["brain"]["model"] else []
     for generator in value["generators"].values():
         generator["kind"] = generator["kind"].rpartition(":")[2]  # where the user keeps a generator's file is no part of the dataset
         generator.pop("pool", None)
@@ -300,6 +304,8 @@ async def run_recipe(recipe: Recipe, out: Path, progress: Progress, address: str
         from agents.brains.openai import key_of
 
         key_of(recipe.agents.brain.endpoint)
+    if recipe.agents.prompts:
+        prompts.check(recipe.agents.prompts)
     async with working(recipe, out, progress, address) as run:
         index = await run.index()
         write_index(index, out / "index.parquet")

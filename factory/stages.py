@@ -26,7 +26,7 @@ from factory.brain_pool import BRAIN
 from factory.memo import Memo
 from factory.plan import Job
 from factory.steps import Step
-from factory.work import asking, clips, judging, making, pairing, rules, showing, spans
+from factory.work import asking, clips, judging, making, pairing, prints, rules, showing, spans
 from factory.work.asking import Exhibit
 from factory.work.showing import (
     ShowCandidatesRequest,
@@ -39,7 +39,7 @@ from factory.work.showing import (
 from generators import registry
 from manifests.errors import Rejected
 from manifests.recipe import JobBudget, Recipe
-from manifests.records import Analysis, Artifact, Candidate, Digest, FrameBoxes, Frozen, Prompt, Selection, Verdict
+from manifests.records import Analysis, Artifact, Candidate, Digest, FrameBoxes, Frozen, Prints, Prompt, Selection, Verdict
 
 Q = TypeVar("Q", bound=Frozen)
 
@@ -160,7 +160,8 @@ class Stages:
         exhibits: tuple[Exhibit, ...] = ()
         if show is not None and shown is not None:
             exhibits = (await self._memo.call(show, shown, rank=job.rank, pool=self._agents_pool)).exhibits
-        request = asking.AskRequest(model=model, instructions=prompts.text_of(facts.role), facts=facts, exhibits=exhibits)
+        instructions = prompts.text_of(facts.role, self._recipe.agents.prompts)
+        request = asking.AskRequest(model=model, instructions=instructions, facts=facts, exhibits=exhibits)
         return (await self._memo.call(asking.ask_model, request, rank=job.rank, pool=BRAIN)).answer
 
     async def generate_image(self, job: Job, clip: Clip, selection: Selection, prompt: Prompt, attempt: int) -> making.Painted:
@@ -231,14 +232,14 @@ class Stages:
     async def check_video(
         self, job: Job, clip: Clip, painted: tuple[PaintedCharacter, ...], video: making.Synthetic, driving: Analysis
     ) -> judging.VideoCheck:
-        """Quality Checker, second inspection: the measures, then the eye where there is one and nothing is lost already."""
+        """Quality Checker, second inspection: the measures, then the eye where there is one and the measures found nothing."""
         request = judging.CheckVideoRequest(
             checker=self._checker, mode=job.task, video=video.video, driving=driving, report=video.report, geometry=job.span.geometry,
             target=clip.target, clip=clip.analysis, driven=clip.driven, painted=tuple(p.picture for p in painted),
             painted_appearance=tuple(p.appearance for p in painted), scene=self._scene(job, painted),
         )  # fmt: skip
         check = await self._memo.call(judging.check_video, request, rank=job.rank, pool=self._agents_pool)
-        if check.verdict.decision == "reject" or not self._eyes:
+        if not check.verdict.accepted or not self._eyes:
             return check
         facts = VideoCheckerFacts(task=job.task, prompt=self._video_prompt(painted), scores=check.verdict.scores)
         shown = ShowPerformanceRequest(
@@ -267,6 +268,16 @@ class Stages:
         if not words:
             raise Rejected("the caption has no words", "bad_answer")
         return words
+
+    async def prints(self, job: Job, clip: Clip, painted: tuple[PaintedCharacter, ...]) -> Prints:
+        """By what the pair is known again when duplicates are looked for."""
+        about = prints.VideoPrintRequest(video=clip.target, arrays=clip.analysis.arrays)
+        target = await self._memo.call(prints.print_video, about, rank=job.rank, pool="cpu")
+        pictures = [
+            await self._memo.call(prints.print_picture, prints.PicturePrintRequest(picture=p.picture), rank=job.rank, pool="cpu")
+            for p in painted
+        ]
+        return Prints(target=target, painted=tuple(pictures))
 
     async def boxes(self, job: Job, clip: Clip) -> tuple[FrameBoxes, ...]:
         """Hands, faces and text of the target."""

@@ -266,7 +266,7 @@ class CheckerSpec(Frozen):
     """heights of the smallest character below which somebody is part of the scene"""
     stranger_shadow_max: float = Field(default=0.8, ge=0, le=1)
     """share of a stranger's pixels inside a character's box from which it is a ghost of the character"""
-    limb_shown_min: float = Field(default=0.5, ge=0, le=1)
+    limb_shown_min: float = Field(default=0.7, ge=0, le=1)
     """how much of an arm or leg must be there, of what a limb's mask shows in the clip"""
     limb_frames_min: int = Field(default=6, ge=1)
     """frames in which a limb must be told to be missed"""
@@ -328,8 +328,12 @@ class CheckerSpec(Frozen):
 
 
 class AgentsSpec(Frozen):
+    """Who decides."""
+
     brain: BrainSpec = BrainSpec()
     checker: CheckerSpec = CheckerSpec()
+    prompts: str | None = None
+    """a folder of your own instructions for a brain with eyes: its ROLE.md files take the place of the built-in ones"""
 
 
 class GeneratorSpec(BaseModel):
@@ -370,6 +374,15 @@ class PoolSpec(Frozen):
         return self
 
 
+class DuplicateSpec(Frozen):
+    """When two pairs are the same one twice; see agents/measures/duplicates.py."""
+
+    bits_max: float = Field(default=10.0, ge=0, le=64)
+    """of 64 that differ on average: up to it two clips, or two painted pictures, show the same in another encoding"""
+    colour_max: float = Field(default=6.0, ge=0)
+    """CIE76 colour difference up to which two painted pictures that look alike are the same"""
+
+
 class ReleaseSpec(Frozen):
     shard_mb: int = Field(default=1024, ge=1)
 
@@ -384,6 +397,7 @@ class Recipe(Frozen):
     gallery: Gallery = Gallery()
     split: SplitSpec = SplitSpec()
     reference: ReferenceSpec = ReferenceSpec()
+    duplicates: DuplicateSpec = DuplicateSpec()
     slices: dict[Name, Slice] = Field(min_length=1)
     mix: dict[Task, int] = Field(default_factory=lambda: dict(PAPER_MIX))
     budget_per_job: JobBudget = JobBudget()
@@ -457,10 +471,10 @@ def load_recipe(path: str | Path) -> Recipe:
         data = yaml.load(file.read_text(encoding="utf-8"), _OnceLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise BadRecipe(f"{path}: not valid YAML: {' '.join(str(e).split())}") from None
-    return _with_absolute_kinds(parse_recipe(data, str(path)), file.parent)
+    return _with_absolute_places(parse_recipe(data, str(path)), file.parent)
 
 
-def _with_absolute_kinds(recipe: Recipe, folder: Path) -> Recipe:
+def _with_absolute_places(recipe: Recipe, folder: Path) -> Recipe:
     """`path/gen.py:Class` is looked for beside the recipe first, then below the working directory, and means the same file everywhere."""
     made = {}
     for name, spec in recipe.generators.items():
@@ -470,7 +484,13 @@ def _with_absolute_kinds(recipe: Recipe, folder: Path) -> Recipe:
             place = (beside if beside.is_file() else Path(file).expanduser()).resolve()
             spec = spec.model_copy(update={"kind": f"{place}:{cls}"})
         made[name] = spec
-    return recipe.model_copy(update={"generators": made})
+    agents = recipe.agents
+    if agents.prompts:
+        place = (folder / Path(agents.prompts).expanduser()).resolve()
+        if not place.is_dir():
+            raise BadRecipe(f"agents.prompts: {agents.prompts} is no folder beside the recipe.")
+        agents = agents.model_copy(update={"prompts": str(place)})
+    return recipe.model_copy(update={"generators": made, "agents": agents})
 
 
 def parse_recipe(data: Any, where: str = "recipe") -> Recipe:
