@@ -28,6 +28,8 @@ class PaintedPicture:
     clip_people: People
     """only the clip's person"""
     clip_appearance: appearance.Descriptor
+    clip_THWC: npt.NDArray[np.uint8]
+    """the real span, RGB"""
 
 
 @dataclass(frozen=True)

@@ -51,18 +51,18 @@ RULES: tuple[Rule, ...] = (
     Rule("face", "below", "face_min", "identity_changed", NOT_ITSELF),
     Rule("mask_joints", "below", "mask_joints_min", "mask_incomplete", "The silhouette has {value:.0%} of the joints; set the figure off."),
     Rule("mask_coverage", "below", "coverage_min", "too_small_in_frame", "The characters fill {value:.2%} of the frame; show them larger."),
-    Rule("scene", "below", "scene_min", "wrong_scene", OTHER_SCENE),
-    Rule("scene_worst", "below", "scene_worst_min", "wrong_scene", OTHER_SCENE),
-    Rule("scene_gap", "above", "scene_gap_max", "wrong_scene", OTHER_SCENE),
-    Rule("scene_gap_worst", "above", "scene_gap_worst_max", "wrong_scene", OTHER_SCENE),
-    Rule("clip_left", "above", "clip_left_max", "clip_scene_left", "The clip's own scene shows through; show the reference's only."),
-    Rule("person_left", "above", "person_left_max", "real_person_left", "Parts of the replaced person can be seen; show the scene there."),
     Rule("flicker_whole_pct", "above", "flicker_max_pct", "flicker", UNSTEADY),
     Rule("flicker_scene_pct", "above", "flicker_max_pct", "flicker", UNSTEADY),
     Rule("flicker_person_pct", "above", "flicker_person_max_pct", "flicker", UNSTEADY),
     Rule("flicker_person_colour_pct", "above", "flicker_person_max_pct", "flicker", UNSTEADY),
     Rule("flicker_tile_pct", "above", "flicker_tile_max_pct", "flicker", UNSTEADY),
     Rule("warp_ratio", "above", "warp_ratio_max", "flicker", "Textures boil; keep surfaces the same from frame to frame."),
+    Rule("scene", "below", "scene_min", "wrong_scene", OTHER_SCENE),
+    Rule("scene_worst", "below", "scene_worst_min", "wrong_scene", OTHER_SCENE),
+    Rule("scene_gap", "above", "scene_gap_max", "wrong_scene", OTHER_SCENE),
+    Rule("scene_gap_worst", "above", "scene_gap_worst_max", "wrong_scene", OTHER_SCENE),
+    Rule("clip_left", "above", "clip_left_max", "clip_scene_left", "The clip's own scene shows through; show the reference's only."),
+    Rule("person_left", "above", "person_left_max", "real_person_left", "Parts of the replaced person can be seen; show the scene there."),
     Rule("unsafe", "above", "unsafe_max", "unsafe", "The classifier gives {value:.2f}; somebody should look at it."),
 )  # fmt: skip
 
@@ -75,7 +75,7 @@ MISTIMED = frozenset({"frozen", "motion_late", "motion_early", "motion_mirrored"
 
 def findings_of(scores: Scores, spec: CheckerSpec) -> list[Finding]:
     """Everything that fails, what explains most first; the same words once."""
-    found = [_lag(scores, spec), _mirrored(scores, spec), *(rule.finding(scores, spec) for rule in RULES), _stranger(scores, spec)]
+    found = [_lag(scores, spec), _mirrored(scores, spec), _stranger(scores, spec), *(rule.finding(scores, spec) for rule in RULES)]
     known = [finding for finding in found if finding is not None]
     if not any(finding.code in MISTIMED for finding in known):
         known = _limbs(scores, spec) + known
@@ -100,9 +100,9 @@ def _mirrored(scores: Scores, spec: CheckerSpec) -> Finding | None:
 
 
 def _lag(scores: Scores, spec: CheckerSpec) -> Finding | None:
-    """The motion fits clearly better some frames later or earlier."""
+    """The motion fits well some frames later or earlier, and clearly worse in time."""
     frames = round(scores.get("lag_frames", 0))
-    if abs(frames) <= spec.lag_max_frames or scores["lag_gain"] < spec.lag_gain_min:
+    if abs(frames) <= spec.lag_max_frames or scores["lag_gain"] < spec.lag_gain_min or scores["lag_peak"] < spec.lag_peak_min:
         return None
     code, word = ("motion_late", "late") if frames > 0 else ("motion_early", "early")
     return Finding(code=code, words=f"The motion comes {abs(frames)} frames too {word}; move in time with the clip.")

@@ -189,7 +189,7 @@ class Stages:
     async def check_image(self, job: Job, clip: Clip, selection: Selection, prompt: Prompt, painted: making.Painted) -> judging.ImageCheck:
         """Quality Checker, first inspection: the measures, then the eye where there is one and nothing is lost already."""
         request = judging.CheckImageRequest(
-            checker=self._checker, picture=painted.picture, report=painted.report, clip=clip.analysis,
+            checker=self._checker, picture=painted.picture, report=painted.report, target=clip.target, clip=clip.analysis,
             person=selection.person, mode=job.task,
         )  # fmt: skip
         check = await self._memo.call(judging.check_image, request, rank=job.rank, pool=self._agents_pool)

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 Q = TypeVar("Q", bound=Frozen)
 A = TypeVar("A", bound=Frozen)
 
-WORK_MODULES = tuple(f"factory.work.{name}" for name in ("clips", "making", "judging", "pairing", "rules", "showing", "asking"))
+WORK_MODULES = tuple(f"factory.work.{name}" for name in ("clips", "making", "judging", "pairing", "prints", "rules", "showing", "asking"))
 
 HASHED_PACKAGES = (
-    "factory.work.", "generators.", "agents.", "manifests.media", "manifests.soundness", "manifests.encode", "manifests.pictures", "manifests.containers",
-    "manifests.masks",
+    "factory.work.", "generators.", "agents.", "manifests.media", "manifests.soundness", "manifests.encode", "manifests.pictures",
+    "manifests.containers", "manifests.masks",
 )  # fmt: skip
 """Whose source enters a step's key when the step's module imports it; records and recipes are covered by the request itself."""
 

@@ -243,6 +243,10 @@ class CheckerSpec(Frozen):
     """between the painted character and the clip's person"""
     identity_gap_min: float = Field(default=8.0, ge=0)
     """CIE76 colour difference between the real person and the new character: below it they look the same"""
+    real_face_max: float = Field(default=0.36, ge=-1, le=1)
+    """SFace cosine between the real person's face and the painted one's: above it they are the same (as SFace's authors say)"""
+    face_frames_min: int = Field(default=3, ge=1)
+    """frames of the clip that must show a face for that; a single one may be the back of a head"""
     joints_min: float = Field(default=0.75, ge=0, le=1)
     """share of the clip's visible joints that the painted character must show"""
     scale_min: float = Field(default=0.5, gt=0)
@@ -289,6 +293,8 @@ class CheckerSpec(Frozen):
     lag_max_frames: int = Field(default=2, ge=0)
     lag_gain_min: float = Field(default=0.05, ge=0, le=2)
     """correlation that a lag must explain to be believed"""
+    lag_peak_min: float = Field(default=0.6, ge=0, le=1)
+    """correlation at that lag; below it the motion is another one"""
     mirror_margin_deg: float = Field(default=2.0, ge=0)
     """by so much the mirror image's limbs must fit better than the clip's"""
     mirror_margin_pck: float = Field(default=0.03, ge=0, le=1)

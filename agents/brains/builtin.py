@@ -15,6 +15,7 @@ from agents.brains.base import (
     WeaverAnswer,
     WeaverFacts,
 )
+from agents.fitting import JOINTS_SUIT, YAW_SUITS_DEG
 from manifests.records import Frozen, rounded
 
 COUNTED = {1: "One person is seen", 2: "Two people are seen"}
@@ -37,8 +38,8 @@ class BuiltinBrain:
 
 
 def select(facts: SelectorFacts) -> SelectorAnswer:
-    """By visible joints, framing, body yaw, identity distance and the candidate's own pose confidence; ties by digest."""
-    order = sorted(range(len(facts.fits)), key=lambda i: (-_score(facts.fits[i]), facts.fits[i].candidate))
+    """Those that suit as the plan dealt them, so that everybody keeps its share of the jobs; then the others, the best score first."""
+    order = sorted(range(len(facts.fits)), key=lambda i: (0.0 if _suits(facts.fits[i]) else 1 - _score(facts.fits[i]), i))
     picks = tuple(Pick(number=i, score=rounded(_score(facts.fits[i])), reasons=_reasons(facts.fits[i])) for i in order)
     best = picks[0].score if picks else 0.0
     return SelectorAnswer(
@@ -79,7 +80,12 @@ def caption(facts: CaptionerFacts) -> CaptionerAnswer:
     return CaptionerAnswer(caption=" ".join(parts)[:4000])
 
 
+def _suits(fit: Fit) -> bool:
+    return fit.framing and fit.joints >= JOINTS_SUIT and fit.yaw_gap_deg <= YAW_SUITS_DEG
+
+
 def _score(fit: Fit) -> float:
+    """By visible joints, framing, body yaw, identity distance and the candidate's own pose confidence, 0 to 1."""
     yaw = max(0.0, 1 - fit.yaw_gap_deg / 90)
     identity = min((fit.identity_gap or 0.0) / 40, 1.0)
     return 0.35 * fit.joints + 0.2 * fit.framing + 0.2 * yaw + 0.15 * identity + 0.1 * fit.confidence

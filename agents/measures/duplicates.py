@@ -11,6 +11,7 @@ wherever these begin.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -36,7 +37,7 @@ COMPARED_FRAMES = 16
 COLOUR_CELLS = 8
 
 
-def dct_hash(grey_HW: npt.NDArray[np.uint8] | Greys) -> int:
+def dct_hash(grey_HW: npt.NDArray[Any]) -> int:
     """64 bits: which of the lowest 8×8 DCT coefficients lie above their median, row by row. The first, the brightness, counts as below."""
     small = cv2.resize(grey_HW.astype(np.float32), (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
     low = cv2.dct(small)[:BASIS, :BASIS].ravel()
@@ -78,18 +79,17 @@ class KnownVideos:
 
     def __init__(self) -> None:
         self._count = 0
-        self._scene_N: Hashes = np.empty(0, np.uint64)
-        self._looks_NT: Hashes = np.empty((0, 0), np.uint64)
-        self._moves_NT: Hashes = np.empty((0, 0), np.uint64)
+        self._known_NxH: Hashes = np.empty((0, 0), np.uint64)
+        """a row a video: scene, looks, moves"""
 
     def add(self, seen: VideoPrint) -> int:
         """The video's number."""
-        looks_T, moves_T = _unhex(seen.looks), _unhex(seen.moves)
-        if self._count == len(self._scene_N):
-            room = max(16, 2 * self._count)
-            self._scene_N = np.resize(self._scene_N, room)
-            self._looks_NT, self._moves_NT = (_grown(x, room, len(looks_T)) for x in (self._looks_NT, self._moves_NT))
-        self._scene_N[self._count], self._looks_NT[self._count], self._moves_NT[self._count] = _unhex(seen.scene)[0], looks_T, moves_T
+        row = _row(seen)
+        if self._count == len(self._known_NxH):
+            larger = np.zeros((max(16, 2 * self._count), len(row)), np.uint64)
+            larger[: self._count] = self._known_NxH.reshape(-1, len(row))
+            self._known_NxH = larger
+        self._known_NxH[self._count] = row
         self._count += 1
         return self._count - 1
 
@@ -98,24 +98,22 @@ class KnownVideos:
 
         They agree at some shift of up to half their length: hashes of both kinds differ in at most `bits_max` of 64 bits on average.
         """
-        same_scene = np.bitwise_count(self._scene_N[: self._count] ^ _unhex(seen.scene)[0]) <= SCENE_BITS_MAX
-        among = np.flatnonzero(same_scene)
-        if not len(among):
+        if not self._count:
             return []
-        return [int(i) for i in among[self._bits(seen, among) <= bits_max]]
+        row = _row(seen)
+        among = np.flatnonzero(np.bitwise_count(self._known_NxH[: self._count, 0] ^ row[0]) <= SCENE_BITS_MAX)
+        return [int(i) for i in among[_differing_bits(self._known_NxH[among, 1:], row[1:]) <= bits_max]]
 
-    def _bits(self, seen: VideoPrint, among: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Differing bits of the worse kind of hash at the best shift, for some of the videos."""
-        looks_T, moves_T = _unhex(seen.looks), _unhex(seen.moves)
-        known_looks, known_moves = self._looks_NT[among], self._moves_NT[among]
-        frames, best = len(looks_T), np.full(len(among), 64.0)
-        for shift in range(-(frames // 2), frames // 2 + 1):
-            at = np.arange(max(0, -shift), frames + min(0, -shift))
-            at = at[:: -(-len(at) // COMPARED_FRAMES)]
-            bits = [np.bitwise_count(known[:, at + shift] ^ own[at]).mean(axis=1)
-                    for known, own in ((known_looks, looks_T), (known_moves, moves_T))]  # fmt: skip
-            best = np.minimum(best, np.maximum(*bits))
-        return best
+
+def _differing_bits(known_NxH: Hashes, seen_H: Hashes) -> npt.NDArray[np.float64]:
+    """Of 64, for the worse of looks and moves at the best shift, N."""
+    frames, best_N = len(seen_H) // 2, np.full(len(known_NxH), 64.0)
+    for shift in range(-(frames // 2), frames // 2 + 1):
+        at = np.arange(max(0, -shift), frames + min(0, -shift))
+        at = at[:: -(-len(at) // COMPARED_FRAMES)]
+        looks, moves = (np.bitwise_count(known_NxH[:, at + shift + k] ^ seen_H[at + k]).mean(axis=1) for k in (0, frames))
+        best_N = np.minimum(best_N, np.maximum(looks, moves))
+    return best_N
 
 
 def _small_grey(frame_HWC: Frames) -> Greys:
@@ -138,10 +136,8 @@ def _people_box(people: People, shape_hw: Sequence[int]) -> tuple[slice, slice]:
     return rows, columns
 
 
-def _grown(known_NT: Hashes, room: int, frames: int) -> Hashes:
-    out = np.zeros((room, frames), np.uint64)
-    out[: len(known_NT)] = known_NT.reshape(-1, frames)
-    return out
+def _row(seen: VideoPrint) -> Hashes:
+    return np.concatenate([_unhex(seen.scene), _unhex(seen.looks), _unhex(seen.moves)])
 
 
 def _hex(hashes: Sequence[int]) -> str:

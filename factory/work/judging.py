@@ -20,6 +20,8 @@ class CheckImageRequest(Frozen):
     checker: CheckerSpec
     picture: Artifact
     report: Report
+    target: Artifact
+    """the real span"""
     clip: Analysis
     person: int
     mode: Mode
@@ -31,7 +33,7 @@ class ImageCheck(Frozen):
     """of the painted character; empty when none was found"""
 
 
-@step(depth=5, weights=POSE_WEIGHTS)
+@step(depth=5, weights=CHECK_WEIGHTS)
 def check_image(request: CheckImageRequest, bench: Workbench) -> ImageCheck:
     """Inspect a painted picture."""
     image = media.read_image(bench.file(request.picture))
@@ -39,9 +41,10 @@ def check_image(request: CheckImageRequest, bench: Workbench) -> ImageCheck:
     seen = checker.PaintedPicture(
         image_HWC=image, people=people, mode=request.mode, report=request.report, clip_person=request.clip.people[request.person],
         clip_people=bench.people(request.clip.arrays).only([request.person]), clip_appearance=request.clip.appearance[request.person],
+        clip_THWC=media.read_frames(bench.file(request.target))[0],
     )  # fmt: skip
     looks = appearance.describe(image[None], people)
-    return ImageCheck(verdict=checker.check_image(seen, request.checker), appearance=looks[0] if looks else ())
+    return ImageCheck(verdict=checker.check_image(seen, request.checker, bench.networks), appearance=looks[0] if looks else ())
 
 
 class CheckVideoRequest(Frozen):
