@@ -19,7 +19,7 @@ from agents.text import clean
 from generators.base import Report
 from generators.poses.summary import describe
 from generators.poses.tracks import INDEX, People
-from manifests.recipe import CheckerSpec
+from manifests.agency import CheckerSpec
 from manifests.records import Finding, Verdict, rounded
 
 __all__ = ["Networks", "PaintedPicture", "SyntheticVideo", "check_image", "check_video", "joined"]

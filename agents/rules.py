@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from agents.measuring import Scores
-from manifests.recipe import CheckerSpec
+from manifests.agency import CheckerSpec
 from manifests.records import Finding
 
 

@@ -14,10 +14,10 @@ import traceback
 from typing import Any
 
 from factory.steps import Step, named
+from manifests.agency import EndpointSpec
 from manifests.calls import CallRecord
 from manifests.errors import BadAnswer, BadRecipe, OutOfSpace, Transient
 from manifests.ledger import Ledger
-from manifests.recipe import EndpointSpec
 from manifests.records import Frozen
 from manifests.store import Cost, Outcome, Store
 
@@ -33,7 +33,7 @@ class BrainWorker:
     """The Ray actor: one brain behind remote calls."""
 
     def __init__(self, store_url: str, endpoint: dict[str, Any]) -> None:
-        logging.getLogger("httpx").setLevel(logging.WARNING)
+        logging.getLogger("httpx2").setLevel(logging.WARNING)
         self._store, self._endpoint = Store(store_url), EndpointSpec.model_validate(endpoint)
 
     def open(self, key: str) -> None:

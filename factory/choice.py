@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from agents.measures.duplicates import KnownVideos, same_picture
 from factory.plan import Job, SlicePlan
 from manifests.ledger import State
-from manifests.records import Pair
+from manifests.recipe import DuplicateSpec
+from manifests.records import Pair, PicturePrint, Split
 from manifests.release import LeftOut
 
 
@@ -25,19 +27,23 @@ class Decision:
 class Choice:
     """The pairs of one slice, taken from its jobs' decisions one after the other in plan order until the quota is met.
 
-    A pair with the driving video and target of an earlier one is a duplicate; pairs whose reference is a frame of the target are
-    surplus once they make up the recipe's share of the quota.
+    A pair that shows what an earlier one does is a duplicate (see `Seen`); pairs whose reference is a frame of the target are surplus once
+    they make up the recipe's share of the quota.
     """
 
     part: SlicePlan
     in_target_max: float
+    duplicates: DuplicateSpec
     pairs: list[tuple[Job, Pair]] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     taken: int = 0
     """jobs looked at so far"""
     _ahead: dict[int, Decision] = field(default_factory=dict)
-    _videos: set[tuple[str, str]] = field(default_factory=set)
+    _seen: Seen = field(init=False)
     _inside: int = 0
+
+    def __post_init__(self) -> None:
+        self._seen = Seen(self.duplicates)
 
     @property
     def full(self) -> bool:
@@ -73,14 +79,14 @@ class Choice:
         if pair is None:
             self.left_out.append(_left_out(job, decision.state, decision.reason))
             return
-        videos = _videos(pair)
+        twice = self._seen.twice(pair)
         cap = math.floor(self.in_target_max * self.part.spec.quota)
-        if videos in self._videos:
-            self.left_out.append(_left_out(job, "duplicate", "same_videos"))
+        if twice:
+            self.left_out.append(_left_out(job, "duplicate", twice))
         elif pair.reference_in_target and self._inside >= cap:
             self.left_out.append(_left_out(job, "surplus", "reference_in_target"))
         else:
-            self._videos.add(videos)
+            self._seen.add(pair)
             self._inside += pair.reference_in_target
             self.pairs.append((job, pair))
 
@@ -89,15 +95,81 @@ def _left_out(job: Job, state: str, reason: str = "") -> LeftOut:
     return LeftOut(job=job.id, slice=job.slice, split=job.split, state=state, reason=reason)
 
 
-def distinct(taken: list[tuple[Job, Pair]]) -> tuple[list[tuple[Job, Pair]], list[LeftOut]]:
-    """All slices' pairs in plan order without those that another slice has too, and these as left out."""
-    kept: dict[tuple[str, str], tuple[Job, Pair]] = {}
+def distinct(taken: list[tuple[Job, Pair]], spec: DuplicateSpec) -> tuple[list[tuple[Job, Pair]], list[LeftOut]]:
+    """All slices' pairs in plan order without those that another slice has too, and these as left out.
+
+    Two slices may use one clip, so of clips that look alike only those on the two sides of the split are told: nothing of the validation
+    side may be trained on.
+    """
+    kept: list[tuple[Job, Pair]] = []
+    videos: set[tuple[str, str]] = set()
+    sides: dict[Split, Seen] = {"train": Seen(spec), "validation": Seen(spec)}
     twice = []
     for job, pair in sorted(taken, key=lambda entry: entry[0].rank):
-        if kept.setdefault(_videos(pair), (job, pair))[0] is not job:
-            twice.append(_left_out(job, "duplicate", "same_videos"))
-    return list(kept.values()), twice
+        other = sides["train" if pair.split == "validation" else "validation"]
+        reason = "same_videos" if _videos(pair) in videos else other.same_clip(pair)
+        if reason:
+            twice.append(_left_out(job, "duplicate", reason))
+            continue
+        videos.add(_videos(pair))
+        sides[pair.split].add(pair)
+        kept.append((job, pair))
+    return kept, twice
+
+
+class Seen:
+    """The pairs that were taken, to be asked whether one more shows the same.
+
+    One clip gives many pairs: other spans, and the same span with other characters. That is wanted. Two pairs are the same one twice when
+
+    - they have the same videos (`same_videos`);
+    - their targets show the same although they come from two files (`same_clip`): a clip that is there twice, in two encodings or cut
+      differently, would count twice, whatever the characters;
+    - they have the same span and their painted characters can't be told apart (`same_character`): a gallery picture that is there twice.
+    """
+
+    def __init__(self, spec: DuplicateSpec) -> None:
+        self._spec = spec
+        self._videos: set[tuple[str, str]] = set()
+        self._known = KnownVideos()
+        self._sources: list[str] = []
+        """of the known videos"""
+        self._of_span: dict[tuple[object, ...], list[tuple[PicturePrint, ...]]] = {}
+
+    def add(self, pair: Pair) -> None:
+        """Take it."""
+        self._videos.add(_videos(pair))
+        if pair.prints is None:
+            return
+        span = _span(pair)
+        if span not in self._of_span:  # the repeats of a span have one target
+            self._known.add(pair.prints.target)
+            self._sources.append(pair.lineage.source)
+        self._of_span.setdefault(span, []).append(pair.prints.painted)
+
+    def twice(self, pair: Pair) -> str:
+        """Why a pair is a duplicate of one that was taken; empty when it is none."""
+        return "same_videos" if _videos(pair) in self._videos else self.same_clip(pair) or self._same_character(pair)
+
+    def same_clip(self, pair: Pair) -> str:
+        """`same_clip` when another file's pair shows the same; else empty."""
+        if pair.prints is None:
+            return ""
+        near = self._known.near(pair.prints.target, self._spec.bits_max)
+        return "same_clip" if any(self._sources[i] != pair.lineage.source for i in near) else ""
+
+    def _same_character(self, pair: Pair) -> str:
+        mine = pair.prints.painted if pair.prints else ()
+        for painted in self._of_span.get(_span(pair), ()) if mine else ():
+            alike = [same_picture(a, b, self._spec.bits_max, self._spec.colour_max) for a, b in zip(mine, painted, strict=False)]
+            if len(mine) == len(painted) and all(alike):
+                return "same_character"
+        return ""
 
 
 def _videos(pair: Pair) -> tuple[str, str]:
     return pair.driving.digest, pair.target.digest
+
+
+def _span(pair: Pair) -> tuple[object, ...]:
+    return pair.lineage.source, pair.lineage.start_frame, pair.lineage.crop

@@ -14,6 +14,7 @@ from factory.memo import Memo
 from factory.plan import PlannedSpan, split_gallery
 from factory.sources import BadFile, FoundFile
 from factory.work import clips
+from factory.work.spans import SpanInfo
 from manifests.errors import BadRecipe, MotionpairError, OutOfSpace
 from manifests.files import replacing
 from manifests.recipe import Recipe
@@ -73,7 +74,7 @@ async def index_gallery(memo: Memo, recipe: Recipe, found: dict[str, list[FoundF
         candidates.append(
             Candidate.model_validate(
                 {"picture": file.digest, "role": role, "group": file.group, "split": "train", "person": seen.person,
-                 "appearance": seen.appearance, "size": seen.size}
+                 "appearance": seen.appearance, "size": seen.size, "stature_px": seen.stature_px}
             )
         )  # fmt: skip
 
@@ -113,9 +114,19 @@ SCHEMA = pa.schema(
         ("frames", pa.int32()), ("fps", pa.float64()), ("height", pa.int32()), ("width", pa.int32()),
         ("crop", pa.list_(pa.int32())), ("shot", pa.list_(pa.int64())), ("people", pa.int32()), ("motion", pa.float64()),
         ("framing", pa.string()), ("yaw_deg", pa.float64()), ("visible_joints", pa.int32()),
+        ("stature_px", pa.float64()),
     ]
 )  # fmt: skip
-"""One row a span; a clip without any has one row with its reason. Sources are digests; `file` is the name when it was indexed."""
+"""One row a span; a clip without any has one row with its reason. Sources are digests; `file` is the name when it was indexed. What is
+said of a person is said of the tallest: motion in body heights per second, yaw away from the camera, stature at the pair's geometry."""
+
+
+def _seen(info: SpanInfo) -> dict[str, object]:
+    main = info.main
+    return {
+        "people": info.people, "motion": main.motion, "framing": main.framing, "yaw_deg": abs(main.yaw_deg),
+        "visible_joints": len(main.visible_joints), "stature_px": main.stature_px,
+    }  # fmt: skip
 
 
 def write_index(index: Index, path: Path) -> None:
@@ -125,8 +136,7 @@ def write_index(index: Index, path: Path) -> None:
         for info in clip.spans:
             about = {"source": file.digest, "file": file.path.name, "group": file.group, "licence": file.licence}
             where = {"start_frame": info.span.start_frame, "start_s": info.span.start_s, "crop": info.span.crop, "shot": info.shot}
-            seen = info.model_dump(include={"people", "motion", "framing", "yaw_deg", "visible_joints"})
-            rows.append({**about, "eligible": True, "reason": "", "message": "", **where, **info.span.geometry.model_dump(), **seen})
+            rows.append({**about, "eligible": True, "reason": "", "message": "", **where, **info.span.geometry.model_dump(), **_seen(info)})
     rows += [{"file": b.name, "eligible": False, "reason": b.reason, "message": b.message} for b in index.bad]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -132,6 +132,7 @@ async def assemble(job: Job, clip: Clip, done: Performance, stages: Stages) -> P
     masks = await stages.draw_masks(job, done.driving, done.analysis, done.matched, clip.reference)
     caption = await stages.caption(job, clip)
     boxes = await stages.boxes(job, clip)
+    prints = await stages.prints(job, clip, done.painted)
     return Pair(
         key=job.key, job=job.id, slice=job.slice, task=job.task, split=job.split, group=job.group,
         generator=stages.generator_of(job), geometry=job.span.geometry, driving=done.driving, target=clip.target,
@@ -143,4 +144,5 @@ async def assemble(job: Job, clip: Clip, done: Performance, stages: Stages) -> P
             characters=tuple(p.selection.character for p in done.painted), painted=tuple(p.picture.digest for p in done.painted),
             image_attempts=sum(p.attempts for p in done.painted), video_attempts=done.video_attempts,
         ),
+        prints=prints,
     )  # fmt: skip

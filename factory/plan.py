@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from agents.selector import FRAMING_RANK, yaw_gap_deg
+from factory.shortlist import Galleries, Wish
 from factory.work.spans import SpanInfo
 from manifests.recipe import Recipe, Slice, SplitSpec
-from manifests.records import Candidate, Digest, Frozen, Span, Split, Task, digest_of
+from manifests.records import Candidate, Digest, Figure, Frozen, Span, Split, Task, digest_of
 
 
 class PlannedSpan(Frozen):
@@ -73,10 +73,6 @@ class Plan:
         return [job for part in self.slices for job in part.jobs]
 
 
-YAW_SUITS_DEG = 60.0
-"""a character turned further from the clip's person is shortlisted only when there is no other"""
-
-
 def fraction(*parts: object) -> float:
     """A number in [0, 1) that depends on nothing but its arguments."""
     return int(hashlib.sha256(repr(parts).encode()).hexdigest()[:13], 16) / 16**13
@@ -111,64 +107,49 @@ def suits(info: SpanInfo, part: Slice) -> bool:
     low, high = where.motion_range()
     return (
         where.people[0] <= info.people <= where.people[1]
-        and low <= info.motion <= high
-        and info.framing in where.framing
-        and info.yaw_deg <= where.yaw_max_deg
+        and low <= info.main.motion <= high
+        and info.main.framing in where.framing
+        and abs(info.main.yaw_deg) <= where.yaw_max_deg
     )
 
 
 def make_plan(recipe: Recipe, spans: Sequence[PlannedSpan], gallery: Sequence[Candidate]) -> Plan:
     """All jobs of a recipe. `gallery` has its sides already (`split_gallery`)."""
-    return Plan(tuple(_plan_slice(recipe, name, part, spans, gallery) for name, part in recipe.slices.items()))
+    galleries = Galleries(gallery, recipe.agents.checker)
+    return Plan(tuple(_plan_slice(recipe, name, part, spans, galleries) for name, part in recipe.slices.items()))
 
 
-def _plan_slice(recipe: Recipe, name: str, part: Slice, spans: Sequence[PlannedSpan], gallery: Sequence[Candidate]) -> SlicePlan:
-    jobs, lonely = {}, 0
+def _plan_slice(recipe: Recipe, name: str, part: Slice, spans: Sequence[PlannedSpan], galleries: Galleries) -> SlicePlan:
+    drafts: dict[str, tuple[Job, tuple[Figure, ...]]] = {}
+    lonely = 0
     for planned in spans:
         if not suits(planned.info, part):
             continue
         split = side_of(planned.group, recipe.seed, recipe.split)
+        if part.task != "pose" and not len(galleries.casts[split, "character"]):
+            lonely += 1
+            continue
         for repeat in range(part.repeats):
-            job = _job(recipe, name, part, planned, split, repeat, gallery)
-            if part.task != "pose" and not any(c.role == "character" for c in job.shortlist):
-                lonely += repeat == 0
-            else:
-                jobs[job.id] = job
+            job = _job(recipe, name, part, planned, split, repeat)
+            drafts[job.id] = job, planned.info.figures
+    ordered = sorted(drafts.values(), key=lambda draft: draft[0].rank)
+    jobs = [job for job, _ in ordered]
+    if part.task != "pose":
+        wishes = [Wish(digest_of([recipe.seed, job.span.model_dump(mode="json")]), job.split, figures) for job, figures in ordered]
+        dealt = galleries.shortlists(wishes, recipe.budget_per_job.candidates)
+        jobs = [job.model_copy(update={"shortlist": pictures}) for job, pictures in zip(jobs, dealt, strict=True)]
     attempts = math.ceil(part.quota / part.acceptance)
-    return SlicePlan(name, part, tuple(sorted(jobs.values(), key=lambda j: j.rank)), attempts, gpu_hours(recipe, part, attempts), lonely)
+    return SlicePlan(name, part, tuple(jobs), attempts, gpu_hours(recipe, part, attempts), lonely)
 
 
-def _job(recipe: Recipe, name: str, part: Slice, planned: PlannedSpan, split: Split, repeat: int, gallery: Sequence[Candidate]) -> Job:
+def _job(recipe: Recipe, name: str, part: Slice, planned: PlannedSpan, split: Split, repeat: int) -> Job:
+    """A job that has no shortlist yet."""
     info = planned.info
     job_id = digest_of({"span": info.span.model_dump(mode="json"), "slice": name, "task": part.task, "repeat": repeat})
     return Job(
         id=job_id, slice=name, task=part.task, split=split, group=planned.group, licence=planned.licence, span=info.span,
-        shot=info.shot, repeat=repeat, people=part.where.people, rank=digest_of([recipe.seed, job_id]),
-        shortlist=() if part.task == "pose" else shortlist(info, repeat, split, gallery, recipe.budget_per_job.candidates),
+        shot=info.shot, repeat=repeat, people=part.where.people, rank=digest_of([recipe.seed, job_id]), shortlist=(),
     )  # fmt: skip
-
-
-def shortlist(info: SpanInfo, repeat: int, split: Split, gallery: Sequence[Candidate], count: int) -> tuple[Candidate, ...]:
-    """The job's characters (as many as it may try), one scene and one clothing picture.
-
-    Characters that show enough of the body and are turned like the clip's person come first; among them the hash of span and picture
-    decides, so that over many spans every picture gets its share. The repeats of a span take turns along that order, so that they show
-    other characters for as long as the gallery has any.
-    """
-    place = digest_of(info.span)
-    out: list[Candidate] = []
-    for role, most in (("character", count), ("scene", 1), ("clothing", 1)):
-        of_role = [c for c in gallery if c.role == role and c.split == split]
-        order = sorted([c for c in of_role if _suits_span(c, info)] or of_role, key=lambda c: digest_of([place, c.picture]))
-        out += [order[(repeat * most + i) % len(order)] for i in range(min(most, len(order)))]
-    return tuple(out)
-
-
-def _suits_span(candidate: Candidate, info: SpanInfo) -> bool:
-    person = candidate.person
-    return person is None or (
-        FRAMING_RANK[person.framing] >= FRAMING_RANK[info.framing] and yaw_gap_deg(abs(person.yaw_deg), info.yaw_deg) <= YAW_SUITS_DEG
-    )
 
 
 def gpu_hours(recipe: Recipe, part: Slice, attempts: int) -> float | None:

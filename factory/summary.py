@@ -59,9 +59,10 @@ def tell_index(index: Index, path: Path, console: Console) -> None:
     table = Table("clip", "group", "seconds", "spans", "people", "framing", "yaw°", "motion", box=None, pad_edge=False)
     for file, clip in index.clips:
         first = clip.spans[0]
+        person = first.main
         table.add_row(
             Text(file.path.name), Text(file.group[:12]), f"{clip.frames / clip.fps:.1f}", str(len(clip.spans)), str(first.people),
-            first.framing, f"{first.yaw_deg:.0f}", f"{first.motion:.2f}",
+            person.framing, f"{abs(person.yaw_deg):.0f}", f"{person.motion:.2f}",
         )  # fmt: skip
     console.print(table)
     reasons = Counter(b.reason for b in index.bad)

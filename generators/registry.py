@@ -17,7 +17,8 @@ from typing import Any
 from generators.base import Capabilities, Generator, ImageGenerator, VideoGenerator
 from generators.weights import WEIGHTS
 from manifests.errors import BadRecipe
-from manifests.recipe import GeneratorSpec, Recipe, validated
+from manifests.explain import validated
+from manifests.recipe import GeneratorSpec, Recipe
 
 BUILTIN: dict[str, str] = {
     "collage": "generators.images.collage:Collage",

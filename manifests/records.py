@@ -218,6 +218,34 @@ class Verdict(Frozen):
         return self.decision == "accept"
 
 
+class VideoPrint(Frozen):
+    """What a video looks like, so that it is known again in another encoding; see agents/measures/duplicates.py. Hashes of 64 bits, in hex."""
+
+    scene: str = Field(pattern=r"^[0-9a-f]{16}$")
+    """of the median frame"""
+    looks: str = Field(pattern=r"^([0-9a-f]{16})+$")
+    """of the people's part of every frame, one after the other"""
+    moves: str = Field(pattern=r"^([0-9a-f]{16})+$")
+    """of every frame's difference from the median frame"""
+
+
+class PicturePrint(Frozen):
+    """What a picture looks like; see agents/measures/duplicates.py."""
+
+    shape: str = Field(pattern=r"^[0-9a-f]{16}$")
+    """hash of 64 bits, in hex"""
+    colours: str = Field(pattern=r"^[0-9a-f]{384}$")
+    """8×8 CIELAB colours, 3 bytes each, in hex"""
+
+
+class Prints(Frozen):
+    """By what a pair is known again."""
+
+    target: VideoPrint
+    painted: tuple[PicturePrint, ...] = ()
+    """of the characters, one a driven person"""
+
+
 class Lineage(Frozen):
     """Where a pair came from, by digest."""
 
@@ -268,6 +296,8 @@ class Pair(Frozen):
     """whether text was looked for"""
     lineage: Lineage
     licence: str = "unknown"
+    prints: Prints | None = Field(default=None, exclude=True)
+    """for finding duplicates when the release is sealed; no part of it"""
 
     def members(self) -> dict[str, Artifact]:
         """WebDataset extension → artifact, in the order they stand in a shard."""

@@ -1,4 +1,4 @@
-"""Sample clips of real people, taken once from two packages on the user's index (BSD-3), by digest.
+"""Sample clips of real people, taken once from two packages on the user's index (BSD-3), by digest; and one tracker for all.
 
 The file's place makes pytest put this folder on the path, so that tests in all areas can import what they share (`tiny`).
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from factory.samples import CLIPS
+from generators.poses.people import PeopleTracker
 from generators.weights import fetch, fetch_members
 
 NAMES = {
@@ -42,3 +43,11 @@ def sample_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
         return link
 
     return path_of
+
+
+@pytest.fixture(scope="session")
+def tracker() -> PeopleTracker:
+    """It keeps nothing from one video to the next."""
+    made = PeopleTracker()
+    made.setup()
+    return made

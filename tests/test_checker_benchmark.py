@@ -23,7 +23,8 @@ FRAMES, SIDE = 21, 64
 def walker() -> People:
     """Somebody whose left hand swings; everything else stands still."""
     xy = np.zeros((1, FRAMES, 33, 3), np.float32)
-    for name, at in {"shoulder": (6, 20), "hip": (4, 40), "wrist": (16, 36), "elbow": (12, 28), "index": (18, 40), "ankle": (4, 60)}.items():
+    places = {"shoulder": (6, 20), "hip": (4, 40), "wrist": (16, 36), "elbow": (12, 28), "index": (18, 40), "ankle": (4, 60)}
+    for name, at in places.items():
         for side, sign in (("left", 1), ("right", -1)):
             xy[0, :, INDEX[f"{side}_{name}"], :2] = 32 + sign * at[0], at[1]
     xy[0, :, INDEX["left_wrist"], 0] += np.linspace(0, 20, FRAMES)

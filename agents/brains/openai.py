@@ -24,9 +24,9 @@ from agents.brains.limits import Clock, Gate, MachineClock
 from agents.brains.question import Question
 from agents.brains.schema import Unfit, read_answer, without
 from agents.brains.talk import FORMS, Bound, Form, Reply, Talk, usage_of
+from manifests.agency import EndpointSpec
 from manifests.calls import CallJournal, CallRecord, CallState, cost_nano
 from manifests.errors import BadAnswer, BadRecipe, Transient
-from manifests.recipe import EndpointSpec
 
 CONNECT_S = 10.0
 WRITERS = 16

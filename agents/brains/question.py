@@ -7,7 +7,7 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
-from manifests.recipe import ModelSpec
+from manifests.agency import ModelSpec
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from agents.brains.base import Facts
 from agents.brains.question import Eyes, Picture, Question
 from factory.steps import async_step
-from manifests.recipe import ModelSpec
+from manifests.agency import ModelSpec
 from manifests.records import Artifact, Frozen, canonical_json
 from manifests.store import Store
 

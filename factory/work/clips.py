@@ -10,9 +10,9 @@ import numpy.typing as npt
 from agents.measures import appearance
 from agents.measures.silhouette import joints_on_mask, mask_joints
 from factory.steps import DETAIL_WEIGHTS, POSE_WEIGHTS, step
-from factory.work.spans import Findings, SpanInfo, find_shots, spans_of_shot
+from factory.work.spans import Findings, Shot, SpanInfo, find_shots, spans_of_shot
 from factory.workbench import Workbench
-from generators.poses.summary import describe
+from generators.poses.summary import describe, standing_height
 from generators.poses.tracks import People
 from manifests import media
 from manifests.errors import BadInput
@@ -69,8 +69,8 @@ def index_clip(request: IndexRequest, bench: Workbench) -> ClipIndex:
             if stop - start < request.geometry.frames:
                 continue
             people = bench.tracker.track(frames[start:stop], grid)
-            scale, size = probe.height / frames.shape[1], (probe.width, probe.height)
-            spans += spans_of_shot(request.source, request.geometry, people, shots[-1], size, scale, findings)
+            shot = Shot(request.source, shots[-1], (probe.width, probe.height), frames[start:stop], people)
+            spans += spans_of_shot(shot, request.geometry, findings)
     if not spans:
         raise findings.why_no_span(request.geometry)
     return ClipIndex(
@@ -90,7 +90,9 @@ class PictureIndex(Frozen):
     size: tuple[int, int]
     """width, height"""
     person: Person | None
-    appearance: tuple[float, ...]
+    appearance: tuple[float, ...] = ()
+    stature_px: float = 0.0
+    """of the person's whole body, also where the picture cuts it"""
 
 
 @step(depth=0, weights=POSE_WEIGHTS)
@@ -99,7 +101,7 @@ def index_picture(request: PictureRequest, bench: Workbench) -> PictureIndex:
     image = media.read_image(bench.clip(request.picture))
     size = (image.shape[1], image.shape[0])
     if request.role != "character":
-        return PictureIndex(size=size, person=None, appearance=())
+        return PictureIndex(size=size, person=None)
     people = bench.tracker.still(image)
     if people.count == 0:
         raise BadInput("the pose model finds nobody in it", "no_person")
@@ -108,7 +110,8 @@ def index_picture(request: PictureRequest, bench: Workbench) -> PictureIndex:
     person = describe(people)[0]
     if person.arms_crossed:
         raise BadInput("the arms are crossed before the body; parts of it would have to be invented", "arms_crossed")
-    return PictureIndex(size=size, person=person, appearance=appearance.describe(image[None], people)[0])
+    stature = rounded(standing_height(people.world_PT33x3[0], people.landmarks_PT33x3[0]))
+    return PictureIndex(size=size, person=person, appearance=appearance.describe(image[None], people)[0], stature_px=stature)
 
 
 class CutRequest(Frozen):

@@ -10,7 +10,7 @@ from factory.workbench import Workbench
 from generators.base import Mode, Report
 from generators.masks.identity import match_people
 from manifests import media
-from manifests.recipe import CheckerSpec
+from manifests.agency import CheckerSpec
 from manifests.records import Analysis, Artifact, Frozen, Geometry, Verdict
 
 CHECK_WEIGHTS = (*POSE_WEIGHTS, *identity.WEIGHTS, *safety.WEIGHTS)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
+from agents.measures import appearance
 from generators.poses import stretches
 from generators.poses.stretches import Stretch
-from generators.poses.summary import describe
+from generators.poses.summary import describe, standing_height
 from generators.poses.tracks import People
 from manifests.errors import BadInput
 from manifests.recipe import GeometrySpec
-from manifests.records import Digest, Frozen, Geometry, Person, Span
+from manifests.records import Digest, Figure, Frozen, Geometry, Person, Span, rounded
 
 Frames = npt.NDArray[np.uint8]
 
@@ -42,13 +43,16 @@ class SpanInfo(Frozen):
     span: Span
     shot: tuple[int, int]
     """first frame and the one after the last, on the geometry's time grid"""
-    people: int
-    motion: float
-    """of the main person, body heights per second"""
-    framing: Literal["close", "half", "full"]
-    yaw_deg: float
-    """median of the main person, away from the camera, 0 to 180"""
-    visible_joints: int
+    figures: tuple[Figure, ...] = Field(min_length=1)
+    """everybody who is there throughout, the tallest first: the main person"""
+
+    @property
+    def people(self) -> int:
+        return len(self.figures)
+
+    @property
+    def main(self) -> Figure:
+        return self.figures[0]
 
 
 @dataclass
@@ -94,21 +98,39 @@ def find_shots(frames_THWC: Frames) -> list[tuple[int, int]]:
     return [(start + a, start + b) for start, stop in shots for a, b in stretches.runs(lit[start:stop])]
 
 
-def spans_of_shot(
-    source: Digest, spec: GeometrySpec, people: People, shot: tuple[int, int], size: tuple[int, int], scale: float, findings: Findings
-) -> list[SpanInfo]:
+@dataclass(frozen=True)
+class Shot:
+    """A shot of a clip, looked at."""
+
+    source: Digest
+    bounds: tuple[int, int]
+    """first frame and the one after the last, on the geometry's time grid"""
+    size: tuple[int, int]
+    """width, height of the clip, pixels"""
+    frames_THWC: Frames
+    """of the shot, at the index's size"""
+    people: People
+    """of these frames"""
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the clip per indexed pixel."""
+        return float(self.size[1] / self.frames_THWC.shape[1])
+
+
+def spans_of_shot(shot: Shot, spec: GeometrySpec, findings: Findings) -> list[SpanInfo]:
     """The spans of a shot, in order: non-overlapping, each inside a stretch in which somebody's pose is confident.
 
-    Stretches of taller people come first, a stretch is tiled from its start. `size`: the clip's width, height; `scale`: its pixels per
-    indexed pixel. What was seen goes into `findings`.
+    Stretches of taller people come first, a stretch is tiled from its start. What was seen goes into `findings`.
     """
+    people = shot.people
     heights = [person.height for person in describe(people)]
     found = [s for p in sorted(range(people.count), key=lambda p: (-heights[p], p)) for s in _stretches(people, p, findings)]
     free, out = np.ones(people.frames, np.bool_), []
     for stretch in found:
         start = stretch.start
         while start + spec.frames <= stretch.stop:
-            info = _span(source, spec, people, stretch, start, shot, size, scale) if free[start : start + spec.frames].all() else None
+            info = _span(shot, spec, stretch, start) if free[start : start + spec.frames].all() else None
             if info is not None:
                 out.append(info)
                 free[start : start + spec.frames] = False
@@ -124,19 +146,28 @@ def _stretches(people: People, track: int, findings: Findings) -> tuple[Stretch,
     return found
 
 
-def _span(
-    source: Digest, spec: GeometrySpec, people: People, stretch: Stretch, start: int, shot: tuple[int, int], size: tuple[int, int],
-    scale: float,
-) -> SpanInfo | None:  # fmt: skip
+def _span(shot: Shot, spec: GeometrySpec, stretch: Stretch, start: int) -> SpanInfo | None:
     """The span from `start` on; None if the stretch's person is missing too often in it."""
-    seen = [p for p in describe(people.window(start, start + spec.frames)) if p.presence >= PRESENCE_MIN]
+    stop = start + spec.frames
+    window = shot.people.window(start, stop)
+    seen = [p for p in describe(window) if p.presence >= PRESENCE_MIN]
     if stretch.track not in {p.track for p in seen}:
         return None
-    main = max(seen, key=lambda p: p.height)
-    geometry, crop = crop_for(spec, size, seen, scale)
-    return SpanInfo(
-        span=Span(source=source, start_frame=shot[0] + start, geometry=geometry, crop=crop), shot=shot, people=len(seen),
-        motion=main.motion, framing=main.framing, yaw_deg=abs(main.yaw_deg), visible_joints=len(main.visible_joints),
+    geometry, crop = crop_for(spec, shot.size, seen, shot.scale)
+    looks = appearance.describe(shot.frames_THWC[start:stop], window)
+    zoom = shot.scale * geometry.height / (crop[3] - crop[1])
+    figures = [_figure(window, p, looks[p.track], zoom) for p in sorted(seen, key=lambda p: -p.height)]
+    span = Span(source=shot.source, start_frame=shot.bounds[0] + start, geometry=geometry, crop=crop)
+    return SpanInfo(span=span, shot=shot.bounds, figures=tuple(figures))
+
+
+def _figure(people: People, person: Person, look: appearance.Descriptor, zoom: float) -> Figure:
+    """`zoom`: pixels of the pair's geometry per indexed pixel."""
+    there = people.present_PT[person.track]
+    stature = standing_height(people.world_PT33x3[person.track, there], people.landmarks_PT33x3[person.track, there])
+    return Figure(
+        framing=person.framing, yaw_deg=person.yaw_deg, visible_joints=person.visible_joints, motion=person.motion,
+        stature_px=rounded(stature * zoom), appearance=look,
     )  # fmt: skip
 
 

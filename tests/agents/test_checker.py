@@ -20,12 +20,12 @@ from generators.masks.identity import match_people
 from generators.poses.people import PeopleTracker
 from generators.poses.tracks import Bytes, People
 from manifests import media
-from manifests.recipe import CheckerSpec
+from manifests.agency import CheckerSpec
 from manifests.records import Finding, Geometry
 
 SPEC = CheckerSpec()
 GOOD: dict[str, float] = {
-    "confidence": 1.0, "mirror_deg": 20.0, "mirror_pck": 0.3, "lag_frames": 0, "lag_gain": 0.0, "stranger_beside": 0.0,
+    "confidence": 1.0, "mirror_deg": 20.0, "mirror_pck": 0.3, "lag_frames": 0, "lag_gain": 0.0, "lag_peak": 0.9, "stranger_beside": 0.0,
     **{f"told_{side}_{limb}": 20 for side in ("left", "right") for limb in ("arm", "leg")},
     **{f"shown_{side}_{limb}": 1.0 for side in ("left", "right") for limb in ("arm", "leg")},
 }  # fmt: skip
@@ -68,6 +68,7 @@ def test_a_lag_counts_when_it_explains_something() -> None:
     assert codes(**late | {"lag_frames": -8.0}) == ["motion_early"]
     assert codes(**late | {"lag_gain": 0.0}) == []
     assert codes(**late | {"lag_frames": 1.0}) == []
+    assert codes(**late | {"lag_peak": 0.2}) == [], "another motion is not a late one"
 
 
 def test_the_mirror_image_must_fit_better_in_place_and_direction() -> None:

@@ -27,10 +27,10 @@ from agents.brains.openai import OpenAIBrain
 from agents.brains.question import Picture, Question
 from agents.brains.schema import Unfit, read_answer, strict_schema
 from agents.brains.talk import Talk
+from manifests.agency import EndpointSpec, ModelSpec
 from manifests.calls import CallRecord, cost_nano
 from manifests.errors import BadAnswer, BadRecipe, MotionpairError, Transient
 from manifests.ledger import Ledger
-from manifests.recipe import EndpointSpec, ModelSpec
 from manifests.records import Frozen
 from manifests.store import Store
 

@@ -13,9 +13,9 @@ from small_model import missing, served
 
 from agents.brains.openai import OpenAIBrain
 from agents.brains.question import Question
+from manifests.agency import EndpointSpec, ModelSpec
 from manifests.errors import BadAnswer
 from manifests.ledger import Ledger
-from manifests.recipe import EndpointSpec, ModelSpec
 from manifests.records import Frozen
 from manifests.store import Store
 

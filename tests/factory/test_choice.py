@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from factory.choice import Choice, Decision, distinct
 from factory.plan import Job, SlicePlan
-from manifests.recipe import Slice
-from manifests.records import Artifact, Geometry, Pair, Span
+from manifests.recipe import DuplicateSpec, Slice
+from manifests.records import Artifact, Geometry, Lineage, Pair, PicturePrint, Prints, Span, VideoPrint
 
 FILES = {name: Artifact(digest=tiny.sha(name), size=1, suffix=".mp4") for name in
          [f"video{i}" for i in range(4)] + [f"{kind}_{task}" for kind in ("driving_mask", "reference_mask") for task in
@@ -38,7 +38,7 @@ def decision(number: int, kind: str) -> Decision:
 def chosen(kinds: list[str], quota: int, order: list[int], share: float = 0.5) -> Choice:
     spec = Slice.model_validate({"task": "animation", "generator": "g", "quota": quota})
     part = SlicePlan("s", spec, tuple(job(n) for n in range(len(kinds))), quota, 0.0, 0)
-    choice = Choice(part, share)
+    choice = Choice(part, share, DuplicateSpec())
     for n in order:
         choice.decide(n, decision(n, kinds[n]))
     choice.close()
@@ -84,6 +84,64 @@ def test_an_undecided_job_holds_back_what_follows_and_is_listed() -> None:
 def test_two_slices_with_the_same_videos_release_them_once() -> None:
     one, other = (chosen(["good", "good"], 2, [0, 1]).pairs for _ in range(2))
     assert one[0][0] is not other[0][0]
-    kept, twice = distinct([*other, *one])
+    kept, twice = distinct([*other, *one], DuplicateSpec())
     assert [job.rank for job, _ in kept] == sorted(job.rank for job, _ in one)
     assert [entry.reason for entry in twice] == ["same_videos"] * 2
+
+
+def shown(number: int, clip: str = "a", start: int = 0, content: int = 0, character: int = 0, **more: object) -> tuple[Job, Pair]:
+    """A job and its pair: from which file and span, what its target shows (hashes of so many ones), and who plays in it."""
+    word = f"{(1 << content) - 1:016x}"
+    prints = Prints(
+        target=VideoPrint(scene=word, looks=word * 5, moves=word * 5),
+        painted=(PicturePrint(shape=word, colours=f"{character * 40:02x}" * 192),),
+    )
+    lineage = Lineage(source=tiny.sha(clip), start_frame=start, crop=(0, 0, 64, 64))
+    video = Artifact(digest=tiny.sha(("shown", number)), size=1, suffix=".mp4")
+    made = tiny.pair(number, FILES).model_copy(
+        update={"driving": video, "prints": prints, "lineage": lineage, "reference_in_target": False, "split": "train", **more}
+    )
+    return job(number), made
+
+
+def reasons(*entries: tuple[Job, Pair]) -> list[str]:
+    """Why each was left out, in plan order; the jobs end in the reverse order."""
+    spec = Slice.model_validate({"task": "animation", "generator": "g", "quota": 99})
+    choice = Choice(SlicePlan("s", spec, tuple(j for j, _ in entries), 9, 0.0, 0), 0.5, DuplicateSpec())
+    for place in reversed(range(len(entries))):
+        choice.decide(place, Decision("accepted", pair=entries[place][1]))
+    why = {entry.job: entry.reason for entry in choice.left_out}
+    assert all(entry.state == "duplicate" for entry in choice.left_out)
+    return [why.get(j.id, "") for j, _ in entries]
+
+
+def test_one_clip_in_two_files_counts_once() -> None:
+    assert reasons(shown(0, "a"), shown(1, "b")) == ["", "same_clip"], "whatever the characters"
+    assert reasons(shown(0, "b"), shown(1, "a"), shown(2, "b", character=3)) == ["", "same_clip", ""], "the first in plan order stays"
+    assert reasons(shown(0, "a", content=20), shown(1, "b", content=40)) == ["", ""]
+
+
+def test_one_clip_gives_many_pairs() -> None:
+    assert reasons(shown(0, start=0), shown(1, start=17)) == ["", ""], "other spans, even when they look alike: they do not overlap"
+    assert reasons(shown(0, character=1), shown(1, character=4)) == ["", ""], "other characters"
+
+
+def test_one_character_in_two_pictures_counts_once_a_span() -> None:
+    assert reasons(shown(0, character=1), shown(1, character=1)) == ["", "same_character"]
+    assert reasons(shown(0, character=1), shown(1, start=17, character=1)) == ["", ""]
+
+
+def test_what_is_left_out_makes_no_duplicates_itself() -> None:
+    """The second is no pair of the release, so it does not matter that the third looks like it."""
+    assert reasons(*(shown(n, name, content=8 * n) for n, name in enumerate("abc"))) == ["", "same_clip", ""]
+
+
+def test_slices_share_clips_but_the_sides_of_the_split_do_not() -> None:
+    trained, other = shown(0, "a"), shown(1, "b")
+    kept, twice = distinct([trained, other], DuplicateSpec())
+    assert (len(kept), twice) == (2, []), "two slices may use a clip, also in two files"
+    held_out = shown(1, "b", split="validation")
+    ranked = sorted([trained, held_out], key=lambda entry: entry[0].rank)
+    kept, twice = distinct([held_out, trained], DuplicateSpec())
+    assert kept == ranked[:1]
+    assert [(entry.job, entry.reason) for entry in twice] == [(ranked[1][0].id, "same_clip")]

@@ -185,7 +185,7 @@ def test_words_in_answers_move_no_hard_check_no_path_and_no_command(material: Ma
 
     with ScriptedServer(script) as server:
         recipe = recipe_for(material, server, tmp_path)
-        text = recipe.read_text().replace("agents: {", "agents: {checker: {pck_min: 1.0}, ")
+        text = recipe.read_text().replace("agents: {", "agents: {checker: {clothes_max: 0.0001}, ")
         recipe.write_text(text)
         told = call("run", recipe, "--out", place, code=3)
     assert "walk: 0 of 2 pairs" in told

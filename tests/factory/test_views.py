@@ -32,13 +32,6 @@ def cached() -> SampleSet:
     return fetch_samples()
 
 
-@pytest.fixture(scope="module")
-def tracker() -> PeopleTracker:
-    made = PeopleTracker()
-    made.setup()
-    return made
-
-
 def _candidates(root: Path) -> dict[str, Candidate]:
     """The character gallery as the index makes it: file name below the root → candidate."""
     files = [FoundFile(path, hashlib.sha256(path.read_bytes()).hexdigest(), path.parent.name) for path in sorted(root.rglob("*.png"))]

@@ -26,18 +26,6 @@ FEET = [INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("heel
 
 
 @pytest.fixture(scope="module")
-def collage() -> Collage:
-    made = Collage()
-    made.setup()
-    return made
-
-
-@pytest.fixture(scope="module")
-def tracker() -> PeopleTracker:
-    return PeopleTracker()
-
-
-@pytest.fixture(scope="module")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Pictures by name, drawn once."""
     folder = tmp_path_factory.mktemp("gallery")

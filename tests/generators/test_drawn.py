@@ -20,13 +20,6 @@ HEIGHT_PX = 320
 JOINTS = tuple(f"{side}_{joint}" for side in ("left", "right") for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle"))
 
 
-@pytest.fixture(scope="module")
-def tracker() -> PeopleTracker:
-    tracker = PeopleTracker()
-    tracker.setup()
-    return tracker
-
-
 def _errors(drawing: drawn.Drawing, xy_33x2: np.ndarray) -> dict[str, float]:
     """Distance of found and true joints, in heights of the picture."""
     return {name: float(np.hypot(*(xy_33x2[INDEX[name]] - drawing.joints[name]))) / drawing.image_HWC.shape[0] for name in JOINTS}

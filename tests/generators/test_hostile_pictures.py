@@ -165,13 +165,6 @@ def pictures(figure: drawn.Drawing, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def collage() -> Collage:
-    made = Collage()
-    made.setup()
-    return made
-
-
-@pytest.fixture(scope="module")
 def clip_people(figure: drawn.Drawing) -> People:
     """A clip in which the same figure stands a little smaller."""
     frame = cv2.resize(figure.image_HWC, (GEOMETRY.width, GEOMETRY.height), interpolation=cv2.INTER_AREA)

@@ -45,13 +45,6 @@ def fitted(
 
 
 @pytest.fixture(scope="module")
-def tracker() -> PeopleTracker:
-    made = PeopleTracker()
-    made.setup()
-    return made
-
-
-@pytest.fixture(scope="module")
 def puppet() -> Puppet:
     made = Puppet()
     made.setup()

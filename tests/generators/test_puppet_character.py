@@ -37,13 +37,6 @@ H, W, T, FPS = 384, 256, 33, 16.0
 READER = DetailReader()
 
 
-@pytest.fixture(scope="module")
-def tracker() -> PeopleTracker:
-    made = PeopleTracker()
-    made.setup()
-    return made
-
-
 def code_of(tracker: PeopleTracker, image: Image) -> str:
     """The code with which a picture is refused; empty for one that can be used."""
     try:

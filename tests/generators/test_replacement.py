@@ -73,13 +73,6 @@ class Cast:
 
 
 @pytest.fixture(scope="module")
-def tracker() -> PeopleTracker:
-    made = PeopleTracker()
-    made.setup()
-    return made
-
-
-@pytest.fixture(scope="module")
 def cast(tracker: PeopleTracker) -> Cast:
     return Cast(tracker)
 

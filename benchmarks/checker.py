@@ -1,0 +1,110 @@
+"""Does the Quality Checker catch what is wrong, and leave alone what is right? Twelve kinds of defect, planted in good outputs.
+
+    python benchmarks/checker.py --cache FOLDER                   # the reporting scene and the outputs judged by eye; an hour at first
+    python benchmarks/checker.py --quick                          # one output, one instance of each kind, under 50 s
+    python benchmarks/checker.py --cache FOLDER --tuning          # the scene that thresholds were set on
+    python benchmarks/checker.py --cache FOLDER --sheets FOLDER   # contact sheets of all that is judged
+
+Good outputs are real clips as they are and the puppet's outputs that a look at the contact sheet would keep (`marks/bases_by_eye.json`).
+Each is planted with each kind of defect, written, decoded, tracked anew and judged. Caught is what is not accepted; the shares stand with
+their 95 % intervals (Wilson), which take instances for independent: those of one output or camera are not quite. The last line is one
+JSON object. `--cache` keeps what is made; empty the folder after a change of the generators or of the planting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+from checker_parts import by_eye, cases, planting, rows, scoring, sheets
+from checker_parts.bases import Base, Studio
+from checker_parts.cache import Cache
+
+from factory.samples import fetch_samples
+from manifests.agency import CheckerSpec
+from manifests.errors import MotionpairError
+
+
+def main() -> None:
+    """Make, plant, judge, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--quick", action="store_true", help="one instance of each kind, in one output")
+    parser.add_argument("--tuning", action="store_true", help="the scene that thresholds were set on")
+    parser.add_argument("--cache", type=Path, help="a folder for what is dear to make; default: a temporary one")
+    parser.add_argument("--sheets", type=Path, help="a folder for contact sheets")
+    parser.add_argument("--part", default="1/1", help="k/n: every n-th output only, to fill the cache with several processes")
+    asked = parser.parse_args()
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory(prefix="motionpair-bench-") as folder:
+        run(asked, Cache(asked.cache or Path(folder)))
+
+
+def run(asked: argparse.Namespace, cache: Cache) -> None:
+    """All of it."""
+    studio, judge = Studio(cache, fetch_samples().clips.parent), scoring.Judge(cache, CheckerSpec())
+    every = rows.quick() if asked.quick else rows.tuning() if asked.tuning else rows.reporting()
+    part, parts = (int(n) for n in asked.part.split("/"))
+    chosen = every[:1] if asked.quick else every[part - 1 :: parts]
+    cast = planting.Cast(studio, every)
+    found: dict[str, list[scoring.Judged]] = {kind: [] for kind in (cases.GOOD, *planting.KINDS)}
+    for row in chosen:
+        for case in _cases(studio.base(row), cast, once=asked.quick):
+            seen = judge.look(case)
+            found[case.kind].append(seen)
+            _tell(seen, asked.sheets)
+    told = summary(found)
+    if not asked.quick and not asked.tuning and parts == 1:
+        told["by_eye"] = _by_eye(studio, judge, asked.sheets)
+    print(json.dumps(told))
+
+
+def _cases(base: Base, cast: planting.Cast, once: bool) -> Iterator[cases.Case]:
+    yield cases.good(base)
+    for kind in planting.KINDS:
+        yield from cases.planted(base, kind, cast)[: 1 if once else None]
+
+
+def _tell(seen: scoring.Judged, folder: Path | None) -> None:
+    words = " ".join([seen.verdict.decision, *dict.fromkeys(f.code for f in seen.verdict.findings)])
+    print(f"{seen.case.name}: {words}", flush=True)
+    if folder is not None:
+        sheets.write_sheet(seen.case, words, folder / seen.case.kind / f"{seen.case.name}.png")
+
+
+def summary(found: dict[str, list[scoring.Judged]]) -> dict[str, Any]:
+    """Rates per kind; which kinds miss what is wanted."""
+    good = found[cases.GOOD]
+    kinds = {kind: scoring.caught(found[kind]) for kind in planting.KINDS}
+    return {
+        "caught": kinds, "kinds_below": {k: t["share"] for k, t in kinds.items() if t["of"] and t["share"] < scoring.WANTED_CAUGHT},
+        "false_rejections": {
+            "untouched_clips": scoring.falsely_rejected([j for j in good if not j.case.base.row.characters]),
+            "puppet": scoring.falsely_rejected([j for j in good if j.case.base.row.characters]),
+        },
+    }  # fmt: skip
+
+
+def _by_eye(studio: Studio, judge: scoring.Judge, folder: Path | None) -> dict[str, Any]:
+    """Agreement with the eye on the built-in generators' reported outputs, at their own size; what a generator refuses is not kept."""
+    agree, differ, told = 0, [], []
+    for row, keep in by_eye.rows_by_eye():
+        try:
+            seen = judge.look(cases.good(studio.base(row)))
+            _tell(seen, folder)
+            told.append((seen, keep))
+            accepted = seen.verdict.accepted
+        except MotionpairError:
+            accepted = False
+        agree += accepted == keep
+        differ += [] if accepted == keep else [f"{row.name}: the eye {'keeps' if keep else 'does not keep'} it"]
+    kept: Sequence[scoring.Judged] = [seen for seen, keep in told if keep]
+    return {"agree": agree, "of": len(by_eye.rows_by_eye()), "differ": differ, "false_rejections": scoring.falsely_rejected(kept)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What `checker.py` is made of."""
