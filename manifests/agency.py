@@ -56,7 +56,7 @@ class BrainSpec(Frozen):
     @classmethod
     def _flat(cls, value: Any) -> Any:
         """A recipe writes all keys side by side; which of them enter the keys of the questions is not the writer's business."""
-        if not isinstance(value, Mapping) or isinstance(value.get("model"), Mapping | ModelSpec):
+        if not isinstance(value, Mapping) or "endpoint" in value:  # as a record writes itself
             return value
         kind = value.get("kind", "builtin")
         known = {"kind", *ModelSpec.model_fields, *EndpointSpec.model_fields}
@@ -102,7 +102,7 @@ class CheckerSpec(Frozen):
     # the file
     black_max: float = Field(default=0.05, ge=0, le=1)
     """share of frames that are black and were not in the clip"""
-    frozen_max: float = Field(default=0.15, ge=0, le=1)
+    frozen_max: float = Field(default=0.2, ge=0, le=1)
     """share of the steps in which the clip moves and the video stands"""
 
     # the people
@@ -126,27 +126,27 @@ class CheckerSpec(Frozen):
     """share of the frame that the character's mask covers"""
 
     # the motion
-    limb_error_max_deg: float = Field(default=20.0, gt=0)
+    limb_error_max_deg: float = Field(default=12.0, gt=0)
     """median angle between the limbs in the clip and in the synthetic video"""
-    limb_mean_max_deg: float = Field(default=25.0, gt=0)
+    limb_mean_max_deg: float = Field(default=20.0, gt=0)
     """mean of the same"""
-    pck_min: float = Field(default=0.7, ge=0, le=1)
+    pck_min: float = Field(default=0.8, ge=0, le=1)
     """share of joints within 0.2 torso lengths of where the clip's motion has them on this body"""
     follows_min: float = Field(default=0.5, ge=-1, le=1)
     """correlation of the limbs' motion with the clip's"""
     still_max_s: float = Field(default=0.4, gt=0)
     """for so long a character may stand while the real person moves"""
     lag_max_frames: int = Field(default=2, ge=0)
-    lag_gain_min: float = Field(default=0.05, ge=0, le=2)
+    lag_gain_min: float = Field(default=0.1, ge=0, le=2)
     """correlation that a lag must explain to be believed"""
     lag_peak_min: float = Field(default=0.6, ge=0, le=1)
     """correlation at that lag; below it the motion is another one"""
-    mirror_margin_deg: float = Field(default=2.0, ge=0)
+    mirror_margin_deg: float = Field(default=5.0, ge=0)
     """by so much the mirror image's limbs must fit better than the clip's"""
-    mirror_margin_pck: float = Field(default=0.03, ge=0, le=1)
+    mirror_margin_pck: float = Field(default=0.05, ge=0, le=1)
 
     # the looks
-    clothes_max: float = Field(default=15.0, gt=0)
+    clothes_max: float = Field(default=18.0, gt=0)
     """CIELAB steps between the character's clothes in the video and in its painted picture"""
     clothes_worst_max: float = Field(default=20.0, gt=0)
     """the same in the worst quarter of the video"""
@@ -160,9 +160,9 @@ class CheckerSpec(Frozen):
     """of the sixteenth of the scene that flickers most"""
     warp_ratio_max: float = Field(default=3.0, gt=0)
     """flow-warped error of the scene over the clip's"""
-    scene_min: float = Field(default=0.8, ge=-1, le=1)
+    scene_min: float = Field(default=0.9, ge=-1, le=1)
     """how alike the scene is to the one asked (structure term of SSIM)"""
-    scene_worst_min: float = Field(default=0.5, ge=-1, le=1)
+    scene_worst_min: float = Field(default=0.6, ge=-1, le=1)
     """of its worst tile"""
     scene_gap_max: float = Field(default=8.0, gt=0)
     """levels of 255 between its colours and those asked"""
@@ -170,7 +170,7 @@ class CheckerSpec(Frozen):
     """of its worst tile"""
     clip_left_max: float = Field(default=0.1, ge=0, le=1)
     """animation: opacity with which the clip's scene may show"""
-    person_left_max: float = Field(default=0.4, ge=0, le=1)
+    person_left_max: float = Field(default=0.3, ge=0, le=1)
     """replacement: opacity with which the real person may show beside the character"""
 
     confidence_min: float = Field(default=0.35, ge=0, le=1)

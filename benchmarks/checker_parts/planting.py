@@ -23,6 +23,8 @@ MOVES_LEAST = 0.25
 """torso lengths by which a hand or a foot must move over `LATE_FRAMES`, at some time, for lateness to be seen"""
 LOPSIDED_LEAST = 0.35
 """torso lengths between a hand or foot and its mirror image, from which a mirrored motion is another one"""
+SCENE_LEVELS = 6.0
+"""mean difference of all pixels from which another scene is seen to be another: a bare wall, mirrored, is not"""
 LIMBS = {
     "arm": ("shoulder", "elbow", "wrist", "index"), "forearm": ("elbow", "wrist", "index"), "shank": ("knee", "ankle", "foot_index"),
 }  # fmt: skip
@@ -96,7 +98,8 @@ def torso_px(people: People, person: int = 0) -> float:
 
 
 def _middle(people: People, person: int, joint: str) -> Doubles:
-    return people.landmarks_PT33x3[person][:, [INDEX[f"left_{joint}"], INDEX[f"right_{joint}"]], :2].mean(1).astype(np.float64)
+    sides = people.landmarks_PT33x3[person][:, [INDEX[f"left_{joint}"], INDEX[f"right_{joint}"]], :2]
+    return np.asarray(sides.mean(1), np.float64)
 
 
 def _still(base: Base) -> bool:
@@ -270,7 +273,8 @@ def scene_changed(base: Base, cast: Cast, variant: int) -> Planted | None:
     else:
         h, w = round(height / 1.2), round(width / 1.2)
         behind = np.stack([cv2.resize(f[(height - h) // 2 :][:h, (width - w) // 2 :][:, :w], (width, height)) for f in plate])
-    return Planted(over(behind, base.frames_THWC, base.alpha_THW))
+    frames = over(behind, base.frames_THWC, base.alpha_THW)
+    return Planted(frames) if float(np.abs(frames.astype(np.int16) - base.frames_THWC).mean()) >= SCENE_LEVELS else None
 
 
 def flicker(base: Base, cast: Cast, variant: int) -> Planted | None:
@@ -303,8 +307,8 @@ def extra_person(base: Base, cast: Cast, variant: int) -> Planted | None:
     ground = _middle(base.people, track, "hip").mean(0)[1]
     matrix = np.array([[zoom, 0, room - zoom * hip[0]], [0, zoom, ground - zoom * hip[1]]])
     size = base.frames_THWC.shape[2:0:-1]
-    layer = np.stack([cv2.warpAffine(f, matrix, size, flags=cv2.INTER_AREA) for f in donor.frames_THWC])
-    alpha = np.stack([cv2.warpAffine(a, matrix, size) for a in donor.alpha_THW])
+    layer = np.stack([np.asarray(cv2.warpAffine(f, matrix, size, flags=cv2.INTER_AREA), np.uint8) for f in donor.frames_THWC])
+    alpha = np.stack([np.asarray(cv2.warpAffine(a, matrix, size), np.uint8) for a in donor.alpha_THW])
     return Planted(over(base.frames_THWC, layer, alpha))
 
 

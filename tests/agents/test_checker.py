@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agents import reasons
-from agents.checker import SyntheticVideo, check_video, decided, judged
+from agents.checker import PaintedPicture, SyntheticVideo, check_image, check_video, decided, judged
 from agents.inspected import Networks
 from agents.measures import appearance
 from agents.measuring import measure_video
@@ -18,6 +18,7 @@ from agents.rules import RULES, findings_of
 from generators.base import Report
 from generators.masks.identity import match_people
 from generators.poses.people import PeopleTracker
+from generators.poses.summary import describe
 from generators.poses.tracks import Bytes, People
 from manifests import media
 from manifests.agency import CheckerSpec
@@ -162,3 +163,21 @@ def test_an_empty_video_is_not(real: SyntheticVideo, networks: Networks) -> None
 def test_scores_are_finite_and_rounded(real: SyntheticVideo, networks: Networks) -> None:
     scores = measure_video(real, networks)
     assert all(np.isfinite(v) and round(v, 4) == v for v in scores.values())
+
+
+def test_a_picture_of_the_real_person_is_rejected_and_so_is_an_empty_one(real: SyntheticVideo) -> None:
+    one = real.painted_people[0]
+    seen = PaintedPicture(
+        image_HWC=real.painted_HWC[0], clip_THWC=real.clip_THWC, people=one, mode="animation", report=Report(),
+        clip_person=describe(one)[0], clip_people=one,
+        clip_appearance=real.painted_appearance[0],
+    )  # fmt: skip
+    verdict = check_image(seen, SPEC)
+    assert (verdict.decision, verdict.reason) == ("reject", "looks_like_the_real_person")
+    assert verdict.scores["scale"] == 1
+    other = check_image(replace(seen, clip_appearance=(90.0, 60.0, 60.0, 0.3) * 3), SPEC)
+    assert other.accepted
+    assert check_image(replace(seen, people=one.only([])), SPEC).reason == "no_person"
+    assert check_image(replace(seen, people=one.only([0, 0])), SPEC).reason == "several_people"
+    small = replace(one, landmarks_PT33x3=one.landmarks_PT33x3 * 0.4)
+    assert check_image(replace(seen, people=small, clip_appearance=()), SPEC).reason == "too_small"

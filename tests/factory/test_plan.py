@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from running import call
@@ -200,3 +201,10 @@ def test_every_mistake_has_its_line() -> None:
     with pytest.raises(BadRecipe) as caught:
         parse_recipe(data)
     assert [line.split(":")[1].strip() for line in str(caught.value).splitlines()] == ["sources.0.grup_by", "slices.a.quota"]
+
+
+@pytest.mark.parametrize("brain", ["{kind: builtin}", "{kind: openai, base_url: 'http://x/v1', model: m, price_in: 0.4}"])
+def test_a_recipe_reads_what_it_wrote(brain: str) -> None:
+    base = load_recipe("quickstart").model_dump(mode="json")
+    made = parse_recipe(base | {"agents": {"brain": yaml.safe_load(brain)}})
+    assert parse_recipe(made.model_dump(mode="json")) == made
