@@ -9,7 +9,7 @@ REASONS: dict[str, str] = {
     "cropped": "limbs that the clip shows lie outside the picture",
     "turned_away": "the person is turned another way than the clip's",
     "arms_crossed": "the arms hide the body",
-    "looks_like_the_real_person": "the new character is dressed as the real person is",
+    "looks_like_the_real_person": "the new character is dressed as the real person, or has the same face",
     "too_small": "the person is drawn too small",
     "too_large": "the person is drawn too large",
     # synthetic videos: the file

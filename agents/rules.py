@@ -70,14 +70,15 @@ RULES: tuple[Rule, ...] = (
 FIRST = frozenset({"black"})
 """What makes everything else fail too."""
 MISTIMED = frozenset({"frozen", "motion_late", "motion_early", "motion_mirrored"})
-"""With these the limbs are elsewhere, and nobody can say whether they are missing."""
+"""With these, or with another motion altogether, the limbs are elsewhere, and nobody can say whether they are missing."""
 
 
 def findings_of(scores: Scores, spec: CheckerSpec) -> list[Finding]:
     """Everything that fails, what explains most first; the same words once."""
     found = [_lag(scores, spec), _mirrored(scores, spec), _stranger(scores, spec), *(rule.finding(scores, spec) for rule in RULES)]
     known = [finding for finding in found if finding is not None]
-    if not any(finding.code in MISTIMED for finding in known):
+    follows = scores.get("follows", 1.0) >= spec.follows_min
+    if follows and not any(finding.code in MISTIMED for finding in known):
         known = _limbs(scores, spec) + known
     known.sort(key=lambda finding: finding.code not in FIRST)
     return list(dict.fromkeys(known))

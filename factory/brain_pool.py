@@ -15,7 +15,6 @@ from typing import Any
 
 from factory.steps import Step, named
 from manifests.agency import EndpointSpec
-from manifests.calls import CallRecord
 from manifests.errors import BadAnswer, BadRecipe, OutOfSpace, Transient
 from manifests.ledger import Ledger
 from manifests.records import Frozen
@@ -25,6 +24,7 @@ BRAIN = "brain"
 """the pool's name in costs and progress"""
 DEATHS_MAX = 3
 """of the actor in a row, with no answer between them, until the questions are given up"""
+START_TIMEOUT_S = 600.0
 CONCURRENCY = 10_000
 """calls that the actor takes at once; those that wait for a slot, a limit or a busy server cost it nothing"""
 
@@ -45,7 +45,7 @@ class BrainWorker:
         self._brain = OpenAIBrain(self._endpoint, self._store)
 
     async def ask(self, name: str, request: dict[str, Any], key: str) -> dict[str, Any]:
-        """Run an asking step; returns the Outcome or a Fault as a dict with the key `type`, and under `calls` what was sent for it."""
+        """Run an asking step; returns the Outcome or a Fault as a dict with the key `type`. What was sent stands in the store."""
         from factory.work.asking import Desk
 
         step = named(name)
@@ -57,14 +57,13 @@ class BrainWorker:
         except BadAnswer as e:
             found = {"status": "rejected", "reason": e.code, "message": e.message}
         except Exception as e:
-            return {"type": "fault", **_fault(e), "calls": await self._calls(key)}
+            return {"type": "fault", **_fault(e)}
         about = {"key": key, "step": name, "request": request, "cost": Cost(seconds=round(loop.time() - began, 4), pool=BRAIN)}
-        standing = await asyncio.to_thread(self._store.put_outcome, Outcome.model_validate(found | about))
-        return {"type": "outcome", **standing.model_dump(mode="json"), "calls": await self._calls(key)}
-
-    async def _calls(self, key: str) -> list[dict[str, Any]]:
-        found = await asyncio.to_thread(lambda: list(self._store.calls(key)))
-        return [record.model_dump(mode="json") for record in found]
+        try:
+            standing = await asyncio.to_thread(self._store.put_outcome, Outcome.model_validate(found | about))
+        except Exception as e:
+            return {"type": "fault", **_fault(e)}
+        return {"type": "outcome", **standing.model_dump(mode="json")}
 
 
 def _fault(error: Exception) -> dict[str, Any]:
@@ -94,8 +93,7 @@ class BrainPool:
             reply = await self._sent(step.name, request.model_dump(mode="json"), key)
         finally:
             self.busy -= 1
-        calls = [CallRecord.model_validate(c) for c in reply.pop("calls")]
-        self._ledger.asked(key, calls)
+        await asyncio.to_thread(self._ledger.asked, key, list(self._store.calls(key)))
         if reply.pop("type") == "outcome":
             return Outcome.model_validate(reply)
         raise {"bad_recipe": BadRecipe, "out_of_space": OutOfSpace}.get(reply["response"], Transient)(reply["message"])
@@ -104,11 +102,12 @@ class BrainPool:
         import ray
 
         while True:
-            actor = await self._standing()
+            actor = None
             try:
-                reply: dict[str, Any] = await actor.ask.remote(name, request, key)
+                actor = await self._standing()
+                reply: dict[str, Any] = await self._cancellable(actor.ask.remote(name, request, key))
             except ray.exceptions.RayActorError as e:
-                if self._actor is actor:  # the first of many to notice
+                if actor is None or self._actor is actor:  # the first of many to notice
                     self._actor, self._deaths = None, self._deaths + 1
                 if self._deaths >= DEATHS_MAX:
                     first = (str(e).splitlines() or ["no reason given"])[0]
@@ -116,6 +115,17 @@ class BrainPool:
             else:
                 self._deaths = 0
                 return reply
+
+    async def _cancellable(self, answer: Any) -> Any:
+        """A remote answer; who stops waiting for it also stops the asking, which would go on and be paid for."""
+        import ray
+
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            with contextlib.suppress(Exception):
+                ray.cancel(answer)
+            raise
 
     async def _standing(self) -> Any:
         """The actor, started by whoever needs it first."""
@@ -130,13 +140,17 @@ class BrainPool:
 
         made = ray.remote(BrainWorker).options(num_cpus=0, max_restarts=0, max_concurrency=CONCURRENCY)
         actor: Any = made.remote(str(self._store.url), self._endpoint.model_dump(mode="json"))
-        await actor.open.remote(key_of(self._endpoint))
+        try:
+            await asyncio.wait_for(actor.open.remote(key_of(self._endpoint)), START_TIMEOUT_S)
+        except TimeoutError:
+            raise Transient(f"the brain's actor could not be started in {START_TIMEOUT_S:g} s") from None
         return actor
 
     def close(self) -> None:
-        """End the actor."""
+        """End the actor and book what it had sent for those who no longer wait."""
         import ray
 
         if self._actor is not None:
             with contextlib.suppress(Exception):
                 ray.kill(self._actor)
+        self._ledger.catch_up(self._store)

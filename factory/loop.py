@@ -10,7 +10,7 @@ from factory.stages import Clip, PaintedCharacter, Stages
 from factory.work.judging import VideoCheck
 from factory.work.making import Synthetic
 from manifests.errors import NeedsReview, Rejected
-from manifests.records import Analysis, Artifact, Finding, Lineage, Pair, Verdict
+from manifests.records import Analysis, Artifact, Finding, Lineage, Pair, Selection, Verdict
 
 NOBODY = Verdict(decision="reject", reason="no_candidate")
 
@@ -44,7 +44,8 @@ async def make_pair(job: Job, stages: Stages) -> Pair:
                 return await assemble(job, clip, done, stages)
             if stages.deterministic(job):
                 break  # neither a seed nor a word changes anything: the same video would come again
-            painted = await reworded(job, painted, last, stages)
+            if attempt + 1 < stages.budget.video_attempts:
+                painted = await reworded(job, painted, last, stages)
     words = "; ".join(f.words for f in last.findings) or last.reason
     raise Rejected(f"no attempt passed: {words}", last.reason)
 
@@ -54,25 +55,33 @@ async def paint(job: Job, clip: Clip, casting: Casting, stages: Stages) -> tuple
     out: list[PaintedCharacter] = []
     verdict = NOBODY
     for selection in casting:
-        prompt = await stages.weave(job, clip, selection)
-        for attempt in range(stages.budget.image_attempts):
-            try:
-                picture = await stages.generate_image(job, clip, selection, prompt, attempt)
-            except Rejected as e:
-                return (), refusal(e)
-            check = await stages.check_image(job, clip, selection, prompt, picture)
-            verdict = check.verdict
-            if verdict.decision == "review":
-                raise to_review(verdict, picture.picture)
-            if verdict.accepted:
-                out.append(PaintedCharacter(picture.picture, picture.scene, selection, prompt, check.appearance, attempt + 1))
-                break
-            if verdict.decision == "reject":
-                return (), verdict
-            prompt = await stages.revise(job, prompt, verdict)
-        else:
+        try:
+            one, verdict = await paint_one(job, clip, selection, stages)
+        except Rejected as e:
+            return (), refusal(e)
+        if one is None:
             return (), verdict
+        out.append(one)
     return tuple(out), verdict
+
+
+async def paint_one(job: Job, clip: Clip, selection: Selection, stages: Stages) -> tuple[PaintedCharacter | None, Verdict]:
+    """One person's character, painted again with the findings until it passes; None, with the verdict, when it does not."""
+    prompt = await stages.weave(job, clip, selection)
+    verdict = NOBODY
+    for attempt in range(stages.budget.image_attempts):
+        picture = await stages.generate_image(job, clip, selection, prompt, attempt)
+        check = await stages.check_image(job, clip, selection, prompt, picture)
+        verdict = check.verdict
+        if verdict.decision == "review":
+            raise to_review(verdict, picture.picture)
+        if verdict.accepted:
+            return PaintedCharacter(picture.picture, picture.scene, selection, prompt, check.appearance, attempt + 1), verdict
+        if verdict.decision == "reject":
+            break
+        if attempt + 1 < stages.budget.image_attempts:
+            prompt = await stages.revise(job, prompt, verdict, "image")
+    return None, verdict
 
 
 async def perform(
@@ -81,10 +90,10 @@ async def perform(
     """One attempt at the synthetic video, inspected; None, with the verdict, when it does not pass."""
     try:
         video = await stages.generate_video(job, clip, painted, attempt)
+        driving = await stages.analyze(job, video.video)
+        check = await stages.check_video(job, clip, painted, video, driving)
     except Rejected as e:
         return None, refusal(e)
-    driving = await stages.analyze(job, video.video)
-    check = await stages.check_video(job, clip, painted, video, driving)
     if check.verdict.decision == "review":
         raise to_review(check.verdict, video.video)
     if not check.verdict.accepted:
@@ -93,14 +102,18 @@ async def perform(
 
 
 async def reworded(job: Job, painted: tuple[PaintedCharacter, ...], verdict: Verdict, stages: Stages) -> tuple[PaintedCharacter, ...]:
-    """The same characters with prompts that answer what was found in the video."""
+    """The same characters with prompts that answer what was found in the video; as they are where nobody finds better words."""
     if verdict.decision != "revise":
         return painted
-    return tuple([replace(one, prompt=await stages.revise(job, one.prompt, verdict)) for one in painted])
+    try:
+        return tuple([replace(one, prompt=await stages.revise(job, one.prompt, verdict, "video")) for one in painted])
+    except Rejected:
+        return painted
 
 
 def refusal(error: Rejected) -> Verdict:
-    """A generator that refuses its input, or whose file is no good, as a verdict: the next candidate or seed may do better."""
+    """A generator that refuses its input, a file that is no good, a model that answers nonsense, as a verdict: the next candidate or seed
+    may do better."""
     return Verdict(decision="reject", reason=error.code, findings=(Finding(code=error.code, words=error.message),))
 
 

@@ -221,7 +221,8 @@ class Run:
         return sum(c.seconds * self.recipe.pools[c.pool].gpus for c in self.ledger.costs() if c.pool in self.recipe.pools) / 3600
 
     def money(self) -> float:
-        """Spent on questions so far; what a cut connection may have cost is counted in full."""
+        """Spent on questions so far; what is under way, or may have been charged before a connection was cut, counts in full."""
+        self.ledger.look_at_open(self.place.store)
         return self.ledger.money_nano() / 1e9
 
     def _may_spend(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import JsonValue
 
@@ -147,9 +147,9 @@ class Stages:
         shown = ShowSourcesRequest(clip=clip.target, arrays=clip.analysis.arrays, person=selection.person, pictures=pictures)
         return weaver.woven(WeaverAnswer.model_validate(await self._ask(job, facts, showing.show_sources, shown)))
 
-    async def revise(self, job: Job, prompt: Prompt, verdict: Verdict) -> Prompt:
-        """Prompt Weaver: the findings go into the next prompt."""
-        facts = ReviserFacts(prompt=prompt, findings=verdict.findings)
+    async def revise(self, job: Job, prompt: Prompt, verdict: Verdict, about: Literal["image", "video"]) -> Prompt:
+        """Prompt Weaver: what was found in the picture or the video goes into the next prompts."""
+        facts = ReviserFacts(prompt=prompt, findings=verdict.findings, about=about)
         return weaver.revised(prompt, verdict.findings, WeaverAnswer.model_validate(await self._ask(job, facts)))
 
     async def _ask(self, job: Job, facts: Facts, show: Step[Q, Shown] | None = None, shown: Q | None = None) -> dict[str, JsonValue]:

@@ -41,7 +41,7 @@ class EndpointSpec(Frozen):
     """money per million prompt tokens"""
     price_out: float = Field(default=0.0, ge=0)
     """money per million answer tokens"""
-    tokens_per_picture: int = Field(default=2000, ge=0)
+    tokens_per_picture: int = Field(default=4000, ge=0)
     """at most, for one picture: what a request may cost is reserved before it is sent"""
 
 

@@ -152,6 +152,12 @@ class Ledger:
             self.asked(key, store.calls(key))
         return len(keys)
 
+    def look_at_open(self, store: Store) -> None:
+        """Index what the steps that are asking just now have sent so far, at its upper bound until it is settled."""
+        for (key,) in self._execute("SELECT key FROM asking ORDER BY key"):
+            with self._transaction():
+                self._db.executemany(_INSERT_CALL, (_call_row(record) for record in store.calls(key)))
+
     def spend(self) -> tuple[RoleSpend, ...]:
         """What was paid for language models, by role and model. A reserved call counts as unconfirmed."""
         return tuple(RoleSpend(**dict(zip(RoleSpend.model_fields, row, strict=True))) for row in self._execute(_SPEND))

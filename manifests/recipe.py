@@ -253,6 +253,9 @@ class Recipe(Frozen):
         for name, part in self.slices.items():
             if part.task not in self.mix:
                 raise ValueError(f"mix has no weight for {part.task}, which slices.{name} makes; give one, 0 if it shall not be sampled")
+        endpoint = self.agents.brain.endpoint
+        if self.budget.money is not None and not (endpoint and endpoint.price_in + endpoint.price_out):
+            raise ValueError("budget.money counts what a model costs: give agents.brain price_in and price_out, or leave the budget out")
         for name, spec in self.generators.items():
             if spec.pool and spec.pool not in self.pools:
                 raise ValueError(f"generators.{name}.pool: {spec.pool!r} stands not under pools{nearest(spec.pool, self.pools)}")

@@ -219,7 +219,7 @@ class Verdict(Frozen):
 
 
 class VideoPrint(Frozen):
-    """What a video looks like, so that it is known again in another encoding; see agents/measures/duplicates.py. Hashes of 64 bits, in hex."""
+    """What a video looks like, so that it is known again in another encoding. Hashes of 64 bits, in hex; agents/measures/duplicates.py."""
 
     scene: str = Field(pattern=r"^[0-9a-f]{16}$")
     """of the median frame"""

@@ -110,7 +110,7 @@ class VideoFinding(Frozen):
 
 
 class ImageJudgement(Frozen):
-    """What the eye says of a painted picture that passed the measures."""
+    """What the eye says of a painted picture that the measures did not reject."""
 
     findings: tuple[ImageFinding, ...] = Field(max_length=8)
     score: float = Field(ge=0, le=1)
@@ -164,6 +164,8 @@ class ReviserFacts(Frozen):
     role: Literal["reviser"] = "reviser"
     prompt: Prompt
     findings: tuple[Finding, ...]
+    about: Literal["image", "video"]
+    """what they were found in"""
 
 
 class CaptionerFacts(Frozen):

@@ -63,9 +63,10 @@ def weave(facts: WeaverFacts) -> WeaverAnswer:
 
 
 def revise(facts: ReviserFacts) -> WeaverAnswer:
-    """The same words, and the findings after them."""
+    """The same words, and the findings after those they are about."""
     words = " ".join(f.words for f in facts.findings)
-    return WeaverAnswer(image=f"{facts.prompt.image} {words}"[:4000], negative=facts.prompt.negative, video=facts.prompt.video)
+    told = {name: getattr(facts.prompt, name) for name in ("image", "negative", "video")}
+    return WeaverAnswer.model_validate(told | {facts.about: f"{told[facts.about]} {words}"[:4000]})
 
 
 def caption(facts: CaptionerFacts) -> CaptionerAnswer:

@@ -31,6 +31,8 @@ from manifests.errors import BadAnswer, BadRecipe, Transient
 CONNECT_S = 10.0
 WRITERS = 16
 """threads that write the journal: a disk or object store that takes its time must not hold up the others"""
+MAYBE_BILLED = frozenset({408, 502, 504, *range(520, 525)})
+"""A gateway lost patience, or its server: nobody says whether the model worked."""
 NO_KEY = "none"
 """what a server that wants no key is sent"""
 
@@ -143,7 +145,8 @@ class OpenAIBrain:
                 # Not chat.completions.create: walking the body against its types takes a third of a request's time, and the body is ours.
                 response = await self._client.post("/chat/completions", body=body, cast_to=httpx2.Response)
         except openai.APIStatusError as e:
-            return _Sent(fault=told(e, self._spec.base_url, self._key.get_secret_value()), usage=(0, 0))
+            usage = None if e.status_code in MAYBE_BILLED else (0, 0)
+            return _Sent(fault=told(e, self._spec.base_url, self._key.get_secret_value()), usage=usage)
         except (openai.APITimeoutError, TimeoutError) as e:
             return _Sent(fault=Stumbled(f"no answer in {self._spec.timeout_s:g} s"), usage=_nothing_sent(e))
         except (openai.APIConnectionError, httpx2.HTTPError) as e:

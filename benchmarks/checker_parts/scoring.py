@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from agents.checker import Networks, check_video, judged
 from agents.measuring import measure_video
 from checker_parts.cache import Cache
 from checker_parts.cases import Case
+from checker_parts.rows import Row
 from factory.steps import code_digest
 from manifests.agency import CheckerSpec
 from manifests.records import Verdict
@@ -25,9 +26,10 @@ WANTED_CAUGHT, WANTED_FALSE = 0.95, 0.05
 
 @dataclass(frozen=True)
 class Judged:
-    """A case and what the checker said."""
+    """What the checker said of a case. The case itself is let go: hundreds of videos would stay in memory."""
 
-    case: Case
+    name: str
+    row: Row
     verdict: Verdict
 
 
@@ -47,9 +49,9 @@ class Judge:
             (folder / "scores.json").write_text(json.dumps(measure_video(seen, self._networks)))
 
         if len(case.frames_THWC) != asked.frames:
-            return Judged(case, check_video(case.seen(), self._spec, self._networks))
+            return Judged(case.name, case.base.row, check_video(case.seen(), self._spec, self._networks))
         folder = self._cache.folder(["scores", self._code, case.base.folder.name, path.parent.name], build)
-        return Judged(case, judged(json.loads((folder / "scores.json").read_text()), case.base.report, self._spec))
+        return Judged(case.name, case.base.row, judged(json.loads((folder / "scores.json").read_text()), case.base.report, self._spec))
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:
@@ -68,17 +70,19 @@ def rate(hits: int, count: int) -> dict[str, Any]:
     return {"of": count, "share": round(hits / count, 4) if count else None, "interval": [round(low, 4), round(high, 4)]}
 
 
-def caught(found: Sequence[Judged]) -> dict[str, Any]:
-    """How many defects were not accepted, and by which reason; the same over the outputs they were planted in, which are no equals."""
+def caught(found: Sequence[Judged], accepted: Set[Row]) -> dict[str, Any]:
+    """How many defects were not accepted, and by which reason. `in_accepted`: of those planted in outputs that are accepted without
+    a defect (`accepted`): there only the defect can have been caught."""
     hits = [j for j in found if not j.verdict.accepted]
     reasons = Counter(j.verdict.reason for j in hits)
     return {
-        **rate(len(hits), len(found)), "outputs": len({j.case.base.row for j in found}), "by": dict(reasons.most_common()),
-        "missed": [j.case.name for j in found if j.verdict.accepted],
+        **rate(len(hits), len(found)), "outputs": len({j.row for j in found}), "by": dict(reasons.most_common()),
+        "in_accepted": rate(sum(j.row in accepted for j in hits), sum(j.row in accepted for j in found)),
+        "missed": [j.name for j in found if j.verdict.accepted],
     }  # fmt: skip
 
 
 def falsely_rejected(found: Sequence[Judged]) -> dict[str, Any]:
     """How many good outputs were not accepted."""
-    wrong = {j.case.name: [f.code for f in j.verdict.findings] for j in found if not j.verdict.accepted}
+    wrong = {j.name: [f.code for f in j.verdict.findings] for j in found if not j.verdict.accepted}
     return {**rate(len(wrong), len(found)), "which": wrong}

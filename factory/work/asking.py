@@ -52,9 +52,7 @@ class Desk:
 @async_step(depth=4)
 async def ask_model(request: AskRequest, desk: Desk) -> Asked:
     """What the model answers. Rejects with "bad_answer" when two answers in a row don't fit their schema."""
-    pictures = [
-        Picture(e.label, await asyncio.to_thread(desk.store.read, e.picture), MIME[e.picture.suffix]) for e in request.exhibits
-    ]
+    pictures = [Picture(e.label, await asyncio.to_thread(desk.store.read, e.picture), MIME[e.picture.suffix]) for e in request.exhibits]
     question = Question(
         desk.key, request.facts.role, request.model, request.instructions, canonical_json(request.facts).decode(), tuple(pictures),
         request.facts.answer,

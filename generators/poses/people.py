@@ -60,7 +60,7 @@ OTHER_CROPS = ((1.1, 0.0), (1.0, 8.0), (1.0, -8.0))
 SIDE_CROPS = ((1.1, 0.0), (1.0, 8.0))
 MIRROR_CROPS = ((1.0, 0.0), (1.1, 0.0))
 UNSURE = 0.3
-"""share of doubtful frames from which no frame is believed at the first look; every second look costs what the first did"""
+"""share of doubtful frames from which no frame is believed at the first look"""
 SIDE_ROUNDS = 2
 """the second looks where the first made a minority"""
 START_FRAMES = 3
@@ -275,6 +275,7 @@ class PeopleTracker:
             doubtful = sides.doubtful(bodies) if len(bodies) > 1 else []
             if not doubtful:
                 continue
+            thorough = set(doubtful)
             if len(doubtful) >= UNSURE * len(bodies):
                 doubtful = list(bodies)
             readings, faces = {t: [body] for t, body in bodies.items()}, {}
@@ -283,17 +284,23 @@ class PeopleTracker:
             for _ in range(SIDE_ROUNDS):
                 with ThreadPoolExecutor(READERS) as pool:
                     tasks = ([a[t] for t in doubtful] for a in (frames_THWC, bodies, rivals))
-                    for t, (looks, face) in zip(doubtful, pool.map(self._look_again, *tasks), strict=True):
+                    how = (t in thorough for t in doubtful)
+                    for t, (looks, face) in zip(doubtful, pool.map(self._look_again, *tasks, how), strict=True):
                         readings[t] += looks
                         faces[t] = face
                 doubtful = [t for t in sides.outnumbered(sides.settled(readings, faces)) if t not in faces]
+                thorough.update(doubtful)
             for t, body in sides.settled(readings, faces).items():
                 track.sightings[t] = replace(track.sightings[t], body=body)
 
-    def _look_again(self, rgb_HWC: Bytes, body: Body, rivals: list[Body]) -> tuple[list[Body], float]:
-        """What other crops show of a body, as they are and in the mirror; and how surely it shows a face. On any thread."""
+    def _look_again(self, rgb_HWC: Bytes, body: Body, rivals: list[Body], thorough: bool) -> tuple[list[Body], float]:
+        """What other crops show of a body, as they are and in the mirror; and how surely it shows a face. On any thread.
+
+        A frame that is not doubtful in itself gets one look in the mirror: it tells a front from a back as well as four do.
+        """
         picture = association.without_others(rgb_HWC, body, rivals)
-        looks = self._reread(picture, body, SIDE_CROPS) + self._in_mirror(picture, body, MIRROR_CROPS)
+        crops, mirrored = (SIDE_CROPS, MIRROR_CROPS) if thorough else ((), MIRROR_CROPS[:1])
+        looks = self._reread(picture, body, crops) + self._in_mirror(picture, body, mirrored)
         face = self._faces.get()
         try:
             return [look for look in looks if look.presence >= PRESENT], face.read(picture, head_region(body)).presence

@@ -61,6 +61,7 @@ def test_a_missing_limb_is_named() -> None:
     assert found[0].words == "The left arm is missing; show both arms, whole."
     assert "right leg" in found[1].words
     assert codes(shown_left_arm=0.1, told_left_arm=2) == [], "two frames are too few to tell"
+    assert codes(shown_left_arm=0.1, follows=0.0) == ["motion_differs"], "it is somewhere else"
 
 
 def test_a_lag_counts_when_it_explains_something() -> None:
