@@ -38,6 +38,13 @@ class Stumbled(Exception):
         super().__init__(why)
         self.wait_s = wait_s
         """as the server asked"""
+        self.costly = False
+        """the request may be billed"""
+
+    def at_a_cost(self) -> Stumbled:
+        """The same, of a request that may be billed."""
+        self.costly = True
+        return self
 
 
 class Refused(Exception):
@@ -101,11 +108,15 @@ def asked_wait_s(headers: Mapping[str, str]) -> float | None:
 
 
 class Patience:
-    """Tenacity's `stop` and `wait` for one question: what the server asks for, else doubling; always with jitter."""
+    """Tenacity's `stop` and `wait` for one question: what the server asks for, else doubling; always with jitter.
+
+    A server that is busy or down is asked for `PATIENCE_S`; requests that may be billed end after `attempts` of them.
+    """
 
     def __init__(self, attempts: int, clock: Clock) -> None:
         self._attempts, self._clock = attempts, clock
         self._began_s: float | None = None
+        self._costly = 0
 
     def wait_s(self, state: Any) -> float:
         """Seconds until the next try. Never earlier than the server asked."""
@@ -116,7 +127,8 @@ class Patience:
         return float(min(BACKOFF_MAX_S, 2.0 ** (state.attempt_number - 1))) * random.uniform(0.5, 1.0)
 
     def over(self, state: Any) -> bool:
-        """Whether to give up: too many tries, or the next one would come too late."""
+        """Whether to give up: too many tries that cost, or the next one would come too late."""
+        self._costly += bool(getattr(state.outcome.exception(), "costly", False))
         now_s = self._clock.now()
         self._began_s = now_s if self._began_s is None else self._began_s
-        return bool(state.attempt_number >= self._attempts or now_s - self._began_s + state.upcoming_sleep > PATIENCE_S)
+        return bool(self._costly >= self._attempts or now_s - self._began_s + state.upcoming_sleep > PATIENCE_S)

@@ -132,9 +132,10 @@ class OpenAIBrain:
             sent = await self._send(body)
         if sent.usage is not None:
             self._gate.used(admission, sum(sent.usage))
-        await self._write(self._settled(record, sent.usage))
+        await self._write(self._settled(record, sent.usage))  # the slot is another's by now: a slow disk costs no throughput
         if sent.reply is None:
-            raise sent.fault or Stumbled("no reply")
+            fault = sent.fault or Stumbled("no reply")
+            raise fault.at_a_cost() if isinstance(fault, Stumbled) and sent.usage != (0, 0) else fault
         return sent.reply
 
     async def _send(self, body: dict[str, Any]) -> _Sent:
