@@ -35,6 +35,8 @@ FIGURES = (
     "wrist", "wrist_null", "wrist_found", "face", "face_null", "face_found", "silhouette", "silhouette_null", "marked_limb_deg",
     "marked_limb_null_deg",
 )  # fmt: skip
+ROUNDS = 3
+"""of tracking and animating; the median of their times counts (one in `--quick`)"""
 CONFIDENT_FRAMES_MIN = 8
 TRUSTED = 0.6
 """confidence from which the puppet's word is taken"""
@@ -57,7 +59,7 @@ def main() -> None:
     studio, judges, marks = Studio(), judging.Judges.load(), Marks()
     table: dict[str, dict[str, Any]] = {}
     for combo in chosen:
-        table[combo.name] = _one(combo, studio, judges, marks, asked.sheets)
+        table[combo.name] = _one(combo, studio, judges, marks, asked.sheets, 1 if asked.quick else ROUNDS)
         print(f"{combo.name}: {json.dumps(table[combo.name])}", flush=True)
     swaps = {} if asked.quick or asked.clips or asked.only else _swaps(studio)
     print(json.dumps({**summary(table), "swaps_in_clips": swaps, **_rounded(marks.summary())}))
@@ -73,9 +75,9 @@ def _combos(asked: argparse.Namespace) -> list[combos.Combo]:
     return combos.of_samples(tuple(rows[i] for i in combos.QUICK) if asked.quick else rows, samples)
 
 
-def _one(combo: combos.Combo, studio: Studio, judges: judging.Judges, marks: Marks, folder: Path) -> dict[str, Any]:
+def _one(combo: combos.Combo, studio: Studio, judges: judging.Judges, marks: Marks, folder: Path, rounds: int) -> dict[str, Any]:
     try:
-        made: Made = studio.make(combo)
+        made: Made = studio.make(combo, rounds)
     except MotionpairError as e:
         return {"refused": e.code, "why": e.message}
     figures: dict[str, Any] = {**judging.figures_of(made, judges), **marks.compare(made)}

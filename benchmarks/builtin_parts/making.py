@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +57,23 @@ class Made:
         return len(self.target_THWC) / sum(self.seconds[k] for k in ("track", "details", "animate"))
 
 
+class Clock:
+    """Wall time by name: `with clock("track"): …`."""
+
+    def __init__(self) -> None:
+        self._took: dict[str, list[float]] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._took.setdefault(name, []).append(time.perf_counter() - began)
+
+    def seconds(self) -> dict[str, float]:
+        """The median of each."""
+        return {name: statistics.median(took) for name, took in self._took.items()}
+
+
 class Studio:
     """The built-in generators, loaded once."""
 
@@ -62,36 +82,35 @@ class Studio:
         for part in (self.tracker, self.details, self.collage, self.puppet):
             part.setup()
 
-    def make(self, combo: Combo) -> Made:
-        """Raises BadInput when the clip or a picture can't be used: an answer too."""
+    def make(self, combo: Combo, rounds: int = 1) -> Made:
+        """With the median time of some rounds. Raises BadInput when the clip or a picture can't be used: an answer too."""
         target, geometry = read_target(combo)
         with tempfile.TemporaryDirectory(prefix="motionpair-bench-") as folder:
             clip, out = Path(folder) / "clip.mp4", Path(folder) / "out.mp4"
             media.write_video(clip, target, FPS)
             frames, _ = media.read_frames(clip)
-            seconds, began = {}, time.perf_counter()
-            people = self.tracker.track(frames, FPS)
-            seconds["track"] = time.perf_counter() - began
+            clock = Clock()
+            for _ in range(rounds):
+                with clock("track"):
+                    people = self.tracker.track(frames, FPS)
             chosen = largest(people, len(combo.characters))
-            driven = people.only(chosen)
-            began = time.perf_counter()
-            driven = self.details.read(frames, driven)
-            seconds["details"] = time.perf_counter() - began
-            began = time.perf_counter()
-            painted = tuple(self._paint(combo, driven, i, geometry, Path(folder)) for i in range(driven.count))
-            seconds["paint"] = time.perf_counter() - began
+            for _ in range(rounds):
+                with clock("details"):
+                    driven = self.details.read(frames, people.only(chosen))
+            with clock("paint"):
+                painted = tuple(self._paint(combo, driven, i, geometry, Path(folder)) for i in range(driven.count))
             empty = scene_beside(painted[0])
             others = [p for p in range(people.count) if p not in chosen]
             request = VideoRequest(
                 combo.mode, clip, driven, painted, "", geometry, 0, views=tuple(other_views(c) for c in combo.characters),
                 scene=empty if empty.exists() else None, others=people.only(others) if others else None,
             )  # fmt: skip
-            began = time.perf_counter()
-            report = self.puppet.run(request, out)
-            seconds["animate"] = time.perf_counter() - began
+            for _ in range(rounds):
+                with clock("animate"):
+                    report = self.puppet.run(request, out)
             drawn = self.puppet.perform(request).alpha_NHW  # once more, outside the clock: `run` keeps no coverage
             output = media.read_frames(out)[0][: geometry.frames]
-        return Made(combo, frames, driven, output, drawn[: geometry.frames], self.tracker.track(output, FPS), report, seconds)
+        return Made(combo, frames, driven, output, drawn[: geometry.frames], self.tracker.track(output, FPS), report, clock.seconds())
 
     def _paint(self, combo: Combo, driven: People, person: int, geometry: Geometry, folder: Path) -> Path:
         pictures = {"character": combo.characters[person], **({"scene": combo.scene} if combo.scene else {})}

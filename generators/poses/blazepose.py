@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from generators import weights
+from generators.poses.pruning import pruned
 from generators.poses.tracks import BODY, INDEX, Bytes, Floats
 
 Doubles = npt.NDArray[np.float64]
@@ -24,7 +25,8 @@ DETECTOR_SIDE = 224
 BODY_THREADS = 2
 """of the landmark model in a chain of looks; the outputs are the same bytes with any number"""
 READERS = 2
-"""landmark models of one thread each, for looks that don't wait for one another: two threads share one look at a loss"""
+"""landmark models of one thread each and without silhouettes (half the work), for looks that don't wait for one another: two threads share
+one look at a loss"""
 CROP_SIDE = 256
 CROP_SCALE = 1.25
 """MediaPipe's margin around the circle through the second point"""
@@ -144,15 +146,17 @@ class BlazePose:
     def __init__(self) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        def load(name: str, threads: int) -> Any:
-            interpreter = Interpreter(model_path=str(weights.path_of(name)), num_threads=threads)
+        def load(network: bytes, threads: int) -> _Model:
+            interpreter = Interpreter(model_content=network, num_threads=threads)
             interpreter.allocate_tensors()
             return _Model(interpreter)
 
-        self._detector, self._landmarker = load("pose_detection", 1), load("pose_landmark", BODY_THREADS)
+        landmarker = weights.path_of("pose_landmark").read_bytes()
+        self._detector = load(weights.path_of("pose_detection").read_bytes(), 1)
+        self._landmarker = load(pruned(landmarker, {*_READ, _SILHOUETTE}), BODY_THREADS)
         self._readers: SimpleQueue[_Model] = SimpleQueue()
         for _ in range(READERS):
-            self._readers.put(load("pose_landmark", 1))
+            self._readers.put(load(pruned(landmarker, _READ), 1))
         self._anchors_N2 = anchors()
 
     def detect(self, rgb_HWC: Bytes, threshold: float = 0.5) -> list[Detection]:
@@ -201,15 +205,26 @@ class BlazePose:
 
     def body(self, rgb_HWC: Bytes, centre: Doubles, tip: Doubles) -> Body:
         """Landmarks and silhouette of the person whose hips are at `centre` and whose second point is at `tip` (pixels)."""
-        return _body_of(self._landmarker, rgb_HWC, centre, tip)
+        crop = crop_of(centre, tip)
+        upright = _cut(rgb_HWC, crop)
+        *read, silhouette = self._landmarker.run(_scaled(upright), *_READ, _SILHOUETTE)
+        soft = 255.0 * sigmoid(silhouette[0, :, :, 0]) + 0.5
+        return Body(
+            **_located(read, crop), crop=crop, size_hw=(rgb_HWC.shape[0], rgb_HWC.shape[1]), crop_HWC=upright,
+            silhouette_HW=soft.astype(np.uint8),
+        )  # fmt: skip
 
-    def body_aside(self, rgb_HWC: Bytes, centre: Doubles, tip: Doubles) -> Body:
-        """`body`, for several threads at once; waits while all `READERS` are busy."""
+    def reread(self, rgb_HWC: Bytes, body: Body, centre: Doubles, tip: Doubles) -> Body:
+        """The body with what another crop shows of its joints; its silhouette stays. For several threads at once: waits while all
+        `READERS` are busy."""
+        crop = crop_of(centre, tip)
+        upright = _scaled(_cut(rgb_HWC, crop))
         reader = self._readers.get()
         try:
-            return _body_of(reader, rgb_HWC, centre, tip)
+            read = reader.run(upright, *_READ)
         finally:
             self._readers.put(reader)
+        return replace(body, **_located(read, crop))
 
 
 def overlap(box_4: Doubles, boxes_N4: Doubles) -> Doubles:
@@ -235,29 +250,27 @@ class _Model:
         return [self._interpreter.get_tensor(self._outputs[shape]) for shape in shapes]
 
 
-def _body_of(landmarker: _Model, rgb_HWC: Bytes, centre: Doubles, tip: Doubles) -> Body:
-    crop = crop_of(centre, tip)
-    upright = _cut(rgb_HWC, crop)
-    points, world, presence, silhouette = landmarker.run(
-        upright.astype(np.float32) / 255.0, (1, 195), (1, 117), (1, 1), (1, CROP_SIDE, CROP_SIDE, 1)
-    )
-    points = points.reshape(39, 5).astype(np.float64)
+_READ, _SILHOUETTE = ((1, 195), (1, 117), (1, 1)), (1, CROP_SIDE, CROP_SIDE, 1)
+"""shapes of the landmark model's outputs: points, points in space, presence; silhouette"""
+
+
+def _scaled(upright_HWC: Bytes) -> Floats:
+    return upright_HWC.astype(np.float32) / np.float32(255.0)
+
+
+def _located(read: list[Any], crop: Crop) -> dict[str, Any]:
+    """The model's points in the picture: those fields of a Body that do not tell where it looked."""
+    points, world = read[0].reshape(39, 5).astype(np.float64), read[1].reshape(39, 3)[:33].astype(np.float64)
     xy, z = crop.to_picture(points[:, :2]), points[:33, 2:3] / CROP_SIDE * crop.side
-    world = world.reshape(39, 3)[:33].astype(np.float64)
     world[:, :2] = world[:, :2] @ crop.turn_22.T
-    silhouette = 255.0 * sigmoid(silhouette[0, :, :, 0]) + 0.5
-    return Body(
-        landmarks_33x3=np.concatenate([xy[:33], z], axis=1).astype(np.float32),
-        centre=xy[33],
-        tip=xy[34],
-        world_33x3=world.astype(np.float32),
-        visibility_33=np.minimum(sigmoid(points[:33, 3]), sigmoid(points[:33, 4])).astype(np.float32),
-        presence=float(presence.item()),
-        crop=crop,
-        size_hw=(rgb_HWC.shape[0], rgb_HWC.shape[1]),
-        crop_HWC=upright,
-        silhouette_HW=silhouette.astype(np.uint8),
-    )
+    return {
+        "landmarks_33x3": np.concatenate([xy[:33], z], axis=1).astype(np.float32),
+        "centre": xy[33],
+        "tip": xy[34],
+        "world_33x3": world.astype(np.float32),
+        "visibility_33": np.minimum(sigmoid(points[:33, 3]), sigmoid(points[:33, 4])).astype(np.float32),
+        "presence": float(read[2].item()),
+    }
 
 
 def _cut(rgb_HWC: Bytes, crop: Crop) -> Bytes:

@@ -315,7 +315,7 @@ class PeopleTracker:
     def _reread(self, rgb_HWC: Bytes, body: Body, crops: tuple[tuple[float, float], ...]) -> list[Body]:
         """What crops show that differ from the body's own."""
         centre, up = body.crop.centre, body.crop.turn_22 @ np.array([0.0, -0.4 * body.crop.side])
-        return [self.model.body_aside(rgb_HWC, centre, centre + grow * turned(up, turn)) for grow, turn in crops]
+        return [self.model.reread(rgb_HWC, body, centre, centre + grow * turned(up, turn)) for grow, turn in crops]
 
     def _of_interest(self, tracks: list[Track]) -> list[Track]:
         """Without bystanders; the tallest `max_people` at most."""
