@@ -18,12 +18,10 @@ from manifests.records import Geometry, Person
 
 @dataclass(frozen=True)
 class PaintedPicture:
-    """What `check_image` looks at."""
+    """What `measure_picture` looks at."""
 
     image_HWC: npt.NDArray[np.uint8]
     people: People
-    mode: Mode
-    report: Report
     clip_person: Person
     clip_people: People
     """only the clip's person"""
@@ -34,7 +32,7 @@ class PaintedPicture:
 
 @dataclass(frozen=True)
 class SyntheticVideo:
-    """What `check_video` looks at, after it was brought to the pair's geometry. Frames are RGB."""
+    """What `measure_video` looks at, after it was brought to the pair's geometry. Frames are RGB."""
 
     mode: Mode
     frames_THWC: npt.NDArray[np.uint8]
@@ -51,13 +49,10 @@ class SyntheticVideo:
     inspection: Inspection
     geometry: Geometry
     report: Report
-    clip_moves: bool
     painted_HWC: tuple[npt.NDArray[np.uint8], ...]
     """the painted picture of every driven person's character"""
     painted_people: tuple[People, ...]
     """the one person of each (T = 1)"""
-    painted_appearance: tuple[appearance.Descriptor, ...]
-    """in the order of `clip_people`"""
     scene_HWC: npt.NDArray[np.uint8] | None
     """animation: the painted picture without the character, where the painter knows it"""
 

@@ -1,4 +1,4 @@
-"""All scores of a synthetic video, by name: one small function for each aspect, none of them with a threshold.
+"""All scores of a painted picture or a synthetic video, by name: one small function for each aspect, none of them with a threshold.
 
 A score that can't be told is left out. Of several driven people the worst one's counts.
 """
@@ -7,15 +7,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from agents.inspected import Networks, SyntheticVideo
-from agents.measures import agreement, background, clothing, hands_face, identity, motion, people, silhouette, stability, technical
+from agents.fitting import yaw_gap_deg
+from agents.inspected import Networks, PaintedPicture, SyntheticVideo
+from agents.measures import (
+    agreement,
+    appearance,
+    background,
+    clothing,
+    hands_face,
+    identity,
+    motion,
+    people,
+    silhouette,
+    stability,
+    technical,
+)
 from agents.measures.frames import grown
 from agents.measures.lag import lag
-from generators.poses.tracks import People
+from generators.poses.summary import describe
+from generators.poses.tracks import INDEX, People
 from manifests.records import rounded
 
 Bools = npt.NDArray[np.bool_]
@@ -27,15 +42,63 @@ HAZE = 16
 """...from which it may be"""
 ELSEWHERE = 0.5
 """standing heights beyond which somebody is not the clip's other person who should stand there"""
+ABOUT_FACE_DEG, ABOUT_FACE_PCK = 5.0, 0.1
+"""how much better limbs and joints must agree with a driver read as facing the other way"""
 PAINTED_RIM = 0.06
 """of the picture's shorter side: so far around its character a painted picture is not known to be scene"""
 
 
+def measure_picture(seen: PaintedPicture, networks: Networks) -> Scores:
+    """Every score of the painted picture of one character, rounded to 4 digits; without anybody in it just that."""
+    scores: Scores = {"people": float(seen.people.count)}
+    if seen.people.count:
+        scores |= _figure(seen) | _likeness(seen, networks)
+        scores["unsafe"] = networks.safety.score(seen.image_HWC)
+    return {name: rounded(value) for name, value in scores.items()}
+
+
+def _figure(seen: PaintedPicture) -> Scores:
+    """What is shown of the character, and how. `arms_crossed`: they are, and the clip's are not."""
+    person, wanted = describe(seen.people)[0], set(seen.clip_person.visible_joints)
+    return {
+        "joints": len(wanted & set(person.visible_joints)) / max(1, len(wanted)),
+        "yaw_gap_deg": yaw_gap_deg(person.yaw_deg, seen.clip_person.yaw_deg),
+        "arms_crossed": float(person.arms_crossed and not seen.clip_person.arms_crossed),
+        "scale": torso_length(seen.people) / max(1.0, torso_length(seen.clip_people)),
+    }
+
+
+def _likeness(seen: PaintedPicture, networks: Networks) -> Scores:
+    """To the real person, who must not be painted again."""
+    looks = appearance.describe(seen.image_HWC[None], seen.people)[0]
+    gap = appearance.distance(looks, seen.clip_appearance)
+    alike = identity.likeness(networks.faces.read(seen.image_HWC[None], seen.people), networks.faces.read(seen.clip_THWC, seen.clip_people))
+    return {
+        **({} if gap is None else {"identity_gap": gap}),
+        **({} if alike is None else {"real_face": alike.cosine, "real_face_frames": float(alike.frames)}),
+    }
+
+
+def torso_length(anybody: People, person: int = 0) -> float:
+    """Median distance of the shoulders' to the hips' middle, pixels."""
+    xy = anybody.landmarks_PT33x3[person, :, :, :2]
+    shoulders = (xy[:, INDEX["left_shoulder"]] + xy[:, INDEX["right_shoulder"]]) / 2
+    hips = (xy[:, INDEX["left_hip"]] + xy[:, INDEX["right_hip"]]) / 2
+    return float(np.median(np.linalg.norm(shoulders - hips, axis=1)))
+
+
 def measure_video(seen: SyntheticVideo, networks: Networks) -> Scores:
-    """Every score of a video of the asked geometry, rounded to 4 digits."""
+    """Every score of a video, rounded to 4 digits. Of one that has not the asked geometry only `frames`, `width` and `height`: frame by
+    frame there is nothing to compare."""
+    found, asked = seen.inspection, seen.geometry
+    if (found.frames, found.width, found.height) != (asked.frames, asked.width, asked.height):
+        return {"frames": float(found.frames), "width": float(found.width), "height": float(found.height)}
     scores = {**_technical(seen), **_cast(seen), "confidence": seen.report.confidence, "unsafe": networks.safety.worst(seen.frames_THWC)}
     if all(track >= 0 for track in seen.matched):
-        for aspect in (_motion, _timing, _limbs, _mask, _clothes, _details):
+        alike, scores["about_face"] = _read_alike(seen)
+        for aspect in (_motion, _timing, _limbs):
+            scores |= aspect(alike)
+        for aspect in (_mask, _clothes, _details):
             scores |= aspect(seen)
         scores |= _faces(seen, networks)
     scores |= _scene(seen) | _steadiness(seen)
@@ -70,6 +133,18 @@ def _cast(seen: SyntheticVideo) -> Scores:
     if stay is not None:
         scores["others_kept"] = _worst(people.others_kept(seen.people, seen.matched, stay), min)
     return scores
+
+
+def _read_alike(seen: SyntheticVideo) -> tuple[SyntheticVideo, int]:
+    """With those drivers about face whose performers' outlines do the same while the pose model takes one for a front and the other for
+    a back; and how many those are. The mirror image of a motion is no such case: its outlines lie elsewhere."""
+    turned = agreement.about_face(seen.clip_people, range(seen.clip_people.count))
+    which = []
+    for i, track in enumerate(seen.matched):
+        own, other = (agreement.agreement(people, seen.people, i, track) for people in (seen.clip_people, turned))
+        if other.limb_deg < own.limb_deg - ABOUT_FACE_DEG and other.pck20 > own.pck20 + ABOUT_FACE_PCK:
+            which.append(i)
+    return replace(seen, clip_people=agreement.about_face(seen.clip_people, which)) if which else seen, len(which)
 
 
 def _motion(seen: SyntheticVideo) -> Scores:
@@ -113,8 +188,10 @@ def _limbs(seen: SyntheticVideo) -> Scores:
 
 
 def _mask(seen: SyntheticVideo) -> Scores:
+    """A mask can't hold more of somebody's joints than the driver's holds, who may be half hidden."""
+    shares = [(silhouette.mask_joints(seen.people, t), silhouette.mask_joints(seen.clip_people, i)) for i, t in enumerate(seen.matched)]
     return {
-        "mask_joints": min(silhouette.mask_joints(seen.people, t) for t in seen.matched),
+        "mask_joints": min(min(1.0, share / max(driver, 1e-6)) for share, driver in shares),
         "mask_coverage": float(_everybody(seen.people.only(list(seen.matched))).mean()),
     }
 

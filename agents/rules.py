@@ -109,12 +109,17 @@ def _lag(scores: Scores, spec: CheckerSpec) -> Finding | None:
     return Finding(code=code, words=f"The motion comes {abs(frames)} frames too {word}; move in time with the clip.")
 
 
+LIMBS = (("arm", "arms"), ("forearm", "arms"), ("leg", "legs"), ("shank", "legs"))
+"""Whole before half."""
+
+
 def _limbs(scores: Scores, spec: CheckerSpec) -> list[Finding]:
-    """Each limb that is mostly not there, by name."""
-    out = []
+    """Each limb that is mostly not there, by name; of the others, their outer halves."""
+    out: dict[tuple[str, str], Finding] = {}
     for side in ("left", "right"):
-        for limb, both in (("arm", "arms"), ("leg", "legs")):
+        for limb, both in LIMBS:
             name = f"{side}_{limb}"
             if scores.get(f"told_{name}", 0) >= spec.limb_frames_min and scores[f"shown_{name}"] < spec.limb_shown_min:
-                out.append(Finding(code="limb_missing", words=f"The {side} {limb} is missing; show both {both}, whole."))
-    return out
+                found = Finding(code="limb_missing", words=f"The {side} {limb} is missing; show both {both}, whole.")
+                out.setdefault((side, both), found)
+    return list(out.values())

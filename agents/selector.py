@@ -28,6 +28,8 @@ class SelectRequest(Frozen):
     shortlist: tuple[Candidate, ...]
     identity_gap_min: float
     yaw_max_deg: float
+    own_scene: bool
+    """the characters stand in a scene of their own, not in the clip's"""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def usable(request: SelectRequest) -> Usable:
         measured = [fit(c, request.clip.people[track], request.clip.appearance[track]) for c in characters]
         fits.append(tuple(f for f in measured if not refused_because(f, request, refused)))
     of_role = {role: tuple(c for c in request.shortlist if c.role == role) for role in ("scene", "clothing")}
-    return Usable(tuple(fits), refused, of_role["scene"], of_role["clothing"])
+    return Usable(tuple(fits), refused, of_role["scene"] if request.own_scene else (), of_role["clothing"])
 
 
 def facts(found: Usable, place: int, person: Look) -> SelectorFacts:

@@ -14,9 +14,10 @@ JSON object. `--cache` keeps what is made; empty the folder after a change of th
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,16 @@ def run(asked: argparse.Namespace, cache: Cache) -> None:
     found: dict[str, list[scoring.Judged]] = {kind: [] for kind in (cases.GOOD, *planting.KINDS)}
     for row in chosen:
         base = studio.base(row)
-        for case in [cases.good(base)] if asked.quick and not row.characters else _cases(base, cast, once=asked.quick):
+        alone = row in rows.MORE_UNTOUCHED or (asked.quick and not row.characters)
+        for case in [cases.good(base)] if alone else _cases(base, cast, once=asked.quick):
             seen = judge.look(case)
             found[case.kind].append(seen)
             _tell(case, seen, asked.sheets)
     told = summary(found)
     if not asked.quick and not asked.tuning and parts == 1:
-        told["by_eye"] = _by_eye(studio, judge, asked.sheets)
+        told["by_eye"], kept = _by_eye(studio, judge, asked.sheets)
+        untouched = [j for j in found[cases.GOOD] if not j.row.characters]
+        told["false_rejections"]["untouched_clips_and_list"] = scoring.falsely_rejected([*untouched, *kept])
     print(json.dumps(told))
 
 
@@ -92,22 +96,22 @@ def summary(found: dict[str, list[scoring.Judged]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _by_eye(studio: Studio, judge: scoring.Judge, folder: Path | None) -> dict[str, Any]:
-    """Agreement with the eye on the built-in generators' reported outputs, at their own size; what a generator refuses is not kept."""
-    agree, differ, told = 0, [], []
-    for row, keep in by_eye.rows_by_eye():
-        try:
+def _by_eye(studio: Studio, judge: scoring.Judge, folder: Path | None) -> tuple[dict[str, Any], list[scoring.Judged]]:
+    """Agreement with the eye on the built-in generators' reported outputs, at their own size, where what a generator refuses is not kept; and
+    what was said of those that the eye keeps."""
+    differ, kept = [], []
+    listed = by_eye.rows_by_eye()
+    for row, keep in listed:
+        accepted = False
+        with contextlib.suppress(MotionpairError):
             case = cases.good(studio.base(row))
             seen = judge.look(case)
             _tell(case, seen, folder)
-            told.append((seen, keep))
             accepted = seen.verdict.accepted
-        except MotionpairError:
-            accepted = False
-        agree += accepted == keep
+            kept += [seen] if keep else []
         differ += [] if accepted == keep else [f"{row.name}: the eye {'keeps' if keep else 'does not keep'} it"]
-    kept: Sequence[scoring.Judged] = [seen for seen, keep in told if keep]
-    return {"agree": agree, "of": len(by_eye.rows_by_eye()), "differ": differ, "false_rejections": scoring.falsely_rejected(kept)}
+    told = {"agree": len(listed) - len(differ), "of": len(listed), "differ": differ, "false_rejections": scoring.falsely_rejected(kept)}
+    return told, kept
 
 
 if __name__ == "__main__":

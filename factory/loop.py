@@ -6,9 +6,7 @@ from dataclasses import dataclass, replace
 
 from agents.selector import Casting
 from factory.plan import Job
-from factory.stages import Clip, PaintedCharacter, Stages
-from factory.work.judging import VideoCheck
-from factory.work.making import Synthetic
+from factory.stages import Clip, PaintedCharacter, Stages, video_prompt
 from manifests.errors import NeedsReview, Rejected
 from manifests.records import Analysis, Artifact, Finding, Lineage, Pair, Selection, Verdict
 
@@ -71,12 +69,11 @@ async def paint_one(job: Job, clip: Clip, selection: Selection, stages: Stages) 
     verdict = NOBODY
     for attempt in range(stages.budget.image_attempts):
         picture = await stages.generate_image(job, clip, selection, prompt, attempt)
-        check = await stages.check_image(job, clip, selection, prompt, picture)
-        verdict = check.verdict
+        verdict = await stages.check_image(job, clip, selection, prompt, picture)
         if verdict.decision == "review":
             raise to_review(verdict, picture.picture)
         if verdict.accepted:
-            return PaintedCharacter(picture.picture, picture.scene, selection, prompt, check.appearance, attempt + 1), verdict
+            return PaintedCharacter(picture.picture, picture.scene, selection, prompt, attempt + 1), verdict
         if verdict.decision == "reject":
             break
         if attempt + 1 < stages.budget.image_attempts:
@@ -91,14 +88,14 @@ async def perform(
     try:
         video = await stages.generate_video(job, clip, painted, attempt)
         driving = await stages.analyze(job, video.video)
-        check = await stages.check_video(job, clip, painted, video, driving)
+        verdict, matched = await stages.check_video(job, clip, painted, video, driving)
     except Rejected as e:
         return None, refusal(e)
-    if check.verdict.decision == "review":
-        raise to_review(check.verdict, video.video)
-    if not check.verdict.accepted:
-        return None, check.verdict
-    return performance(video, driving, check, painted, attempt + 1), check.verdict
+    if verdict.decision == "review":
+        raise to_review(verdict, video.video)
+    if not verdict.accepted:
+        return None, verdict
+    return Performance(video.video, driving, matched, painted, video_prompt(painted), verdict, attempt + 1), verdict
 
 
 async def reworded(job: Job, painted: tuple[PaintedCharacter, ...], verdict: Verdict, stages: Stages) -> tuple[PaintedCharacter, ...]:
@@ -127,14 +124,6 @@ async def render_pose(job: Job, clip: Clip, stages: Stages) -> Performance:
     """A pose pair drives with a rendering of the real clip's poses; nothing is selected or painted."""
     video = await stages.generate_video(job, clip, (), 0)
     return Performance(video.video, clip.analysis, clip.driven, (), "", Verdict(decision="accept"), 1)
-
-
-def performance(
-    video: Synthetic, driving: Analysis, check: VideoCheck, painted: tuple[PaintedCharacter, ...], attempts: int
-) -> Performance:
-    """What passed, in one record."""
-    prompt = " ".join(p.prompt.video for p in painted)
-    return Performance(video.video, driving, check.matched, painted, prompt, check.verdict, attempts)
 
 
 async def assemble(job: Job, clip: Clip, done: Performance, stages: Stages) -> Pair:

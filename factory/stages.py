@@ -26,8 +26,7 @@ from factory.brain_pool import BRAIN
 from factory.memo import Memo
 from factory.plan import Job
 from factory.steps import Step
-from factory.work import asking, clips, judging, making, pairing, prints, rules, showing, spans
-from factory.work.asking import Exhibit
+from factory.work import asking, clips, describing, making, measuring, pairing, prints, rules, showing, spans
 from factory.work.showing import (
     ShowCandidatesRequest,
     ShowClipRequest,
@@ -39,7 +38,7 @@ from factory.work.showing import (
 from generators import registry
 from manifests.errors import Rejected
 from manifests.recipe import JobBudget, Recipe
-from manifests.records import Analysis, Artifact, Candidate, Digest, FrameBoxes, Frozen, Prints, Prompt, Selection, Verdict
+from manifests.records import Analysis, Artifact, Candidate, Digest, Exhibit, FrameBoxes, Frozen, Prints, Prompt, Selection, Verdict
 
 Q = TypeVar("Q", bound=Frozen)
 
@@ -64,8 +63,12 @@ class PaintedCharacter:
     """without the character, where the painter knows it"""
     selection: Selection
     prompt: Prompt
-    appearance: tuple[float, ...]
     attempts: int
+
+
+def video_prompt(painted: tuple[PaintedCharacter, ...]) -> str:
+    """What the animator is told: every character's prompt, in order."""
+    return " ".join(p.prompt.video for p in painted)
 
 
 class Stages:
@@ -115,6 +118,7 @@ class Stages:
         request = selector.SelectRequest(
             clip=clip.analysis, driven=clip.driven, shortlist=job.shortlist,
             identity_gap_min=self._checker.identity_gap_min, yaw_max_deg=self._checker.yaw_max_deg,
+            own_scene=job.task == "animation",
         )  # fmt: skip
         found = selector.usable(request)
         if not all(found.fits):
@@ -186,22 +190,19 @@ class Stages:
         fixed = registry.class_of(kind).capabilities.deterministic
         return 0 if fixed else job.seed(self._recipe.seed, attempt)
 
-    async def check_image(self, job: Job, clip: Clip, selection: Selection, prompt: Prompt, painted: making.Painted) -> judging.ImageCheck:
+    async def check_image(self, job: Job, clip: Clip, selection: Selection, prompt: Prompt, painted: making.Painted) -> Verdict:
         """Quality Checker, first inspection: the measures, then the eye where there is one and nothing is lost already."""
-        request = judging.CheckImageRequest(
-            checker=self._checker, picture=painted.picture, report=painted.report, target=clip.target, clip=clip.analysis,
-            person=selection.person, mode=job.task,
-        )  # fmt: skip
-        check = await self._memo.call(judging.check_image, request, rank=job.rank, pool=self._agents_pool)
-        if check.verdict.decision == "reject" or not self._eyes:
-            return check
-        facts = ImageCheckerFacts(task=job.task, prompt=prompt.image, scores=check.verdict.scores)
+        request = measuring.PictureRequest(picture=painted.picture, target=clip.target, clip=clip.analysis, person=selection.person)
+        measured = await self._memo.call(measuring.measure_picture, request, rank=job.rank, pool=self._agents_pool)
+        verdict = checker.judge_picture(measured.scores, job.task, self._checker)
+        if verdict.decision == "reject" or not self._eyes:
+            return verdict
+        facts = ImageCheckerFacts(task=job.task, prompt=prompt.image, scores=verdict.scores)
         shown = ShowPaintingRequest(
             painted=painted.picture, clip=clip.target, arrays=clip.analysis.arrays, person=selection.person,
             pictures=self._pictures(job, selection),
         )  # fmt: skip
-        judged = ImageJudgement.model_validate(await self._ask(job, facts, showing.show_painting, shown))
-        return check.model_copy(update={"verdict": checker.joined(check.verdict, judged)})
+        return checker.joined(verdict, ImageJudgement.model_validate(await self._ask(job, facts, showing.show_painting, shown)))
 
     async def generate_video(self, job: Job, clip: Clip, painted: tuple[PaintedCharacter, ...], attempt: int) -> making.Synthetic:
         """The animator, or the renderer of poses."""
@@ -210,16 +211,13 @@ class Stages:
         request = making.AnimateRequest(
             kind=spec.kind, options=spec.options, mode=job.task, clip_video=clip.target, clip=clip.analysis.arrays, driven=clip.driven,
             painted=tuple(p.picture for p in painted), views=self._views(job, spec.kind, painted),
-            scene=self._scene(job, painted), prompt=self._video_prompt(painted), geometry=job.span.geometry,
+            scene=self._scene(job, painted), prompt=video_prompt(painted), geometry=job.span.geometry,
             seed=self._seed(job, spec.kind, attempt),
         )  # fmt: skip
         return await self._memo.call(making.generate_video, request, rank=job.rank, pool=self._recipe.pool_of(name))
 
     def _scene(self, job: Job, painted: tuple[PaintedCharacter, ...]) -> Artifact | None:
         return painted[0].scene if job.task == "animation" and painted else None
-
-    def _video_prompt(self, painted: tuple[PaintedCharacter, ...]) -> str:
-        return " ".join(p.prompt.video for p in painted)
 
     def _views(self, job: Job, kind: str, painted: tuple[PaintedCharacter, ...]) -> tuple[tuple[Digest, ...], ...]:
         """Further pictures of the painted characters, for generators that use them; none of a character in other clothes."""
@@ -231,23 +229,24 @@ class Stages:
 
     async def check_video(
         self, job: Job, clip: Clip, painted: tuple[PaintedCharacter, ...], video: making.Synthetic, driving: Analysis
-    ) -> judging.VideoCheck:
-        """Quality Checker, second inspection: the measures, then the eye where there is one and the measures found nothing."""
-        request = judging.CheckVideoRequest(
-            checker=self._checker, mode=job.task, video=video.video, driving=driving, report=video.report, geometry=job.span.geometry,
-            target=clip.target, clip=clip.analysis, driven=clip.driven, painted=tuple(p.picture for p in painted),
-            painted_appearance=tuple(p.appearance for p in painted), scene=self._scene(job, painted),
+    ) -> tuple[Verdict, tuple[int, ...]]:
+        """Quality Checker, second inspection: the measures, then the eye where there is one and the measures found nothing. And which track
+        of the synthetic video performs each driven person."""
+        request = measuring.VideoRequest(
+            mode=job.task, video=video.video, driving=driving, report=video.report, geometry=job.span.geometry, target=clip.target,
+            clip=clip.analysis, driven=clip.driven, painted=tuple(p.picture for p in painted), scene=self._scene(job, painted),
         )  # fmt: skip
-        check = await self._memo.call(judging.check_video, request, rank=job.rank, pool=self._agents_pool)
-        if not check.verdict.accepted or not self._eyes:
-            return check
-        facts = VideoCheckerFacts(task=job.task, prompt=self._video_prompt(painted), scores=check.verdict.scores)
+        measured = await self._memo.call(measuring.measure_video, request, rank=job.rank, pool=self._agents_pool)
+        verdict = checker.judge_video(measured.scores, job.span.geometry, video.report, self._checker)
+        if not verdict.accepted or not self._eyes:
+            return verdict, measured.matched
+        facts = VideoCheckerFacts(task=job.task, prompt=video_prompt(painted), scores=verdict.scores)
         shown = ShowPerformanceRequest(
-            video=video.video, arrays=driving.arrays, matched=check.matched, clip=clip.target, clip_arrays=clip.analysis.arrays,
+            video=video.video, arrays=driving.arrays, matched=measured.matched, clip=clip.target, clip_arrays=clip.analysis.arrays,
             driven=clip.driven, painted=tuple(p.picture for p in painted),
         )  # fmt: skip
         judged = VideoJudgement.model_validate(await self._ask(job, facts, showing.show_performance, shown))
-        return check.model_copy(update={"verdict": checker.joined(check.verdict, judged)})
+        return checker.joined(verdict, judged), measured.matched
 
     async def draw_masks(
         self, job: Job, driving: Artifact, analysis: Analysis, matched: tuple[int, ...], reference: clips.Reference
@@ -261,8 +260,8 @@ class Stages:
 
     async def caption(self, job: Job, clip: Clip) -> str:
         """Prompt Weaver: the long description of the target."""
-        request = judging.SceneRequest(target=clip.target, analysis=clip.analysis)
-        scene = await self._memo.call(judging.describe_scene, request, rank=job.rank, pool="cpu")
+        request = describing.SceneRequest(target=clip.target, analysis=clip.analysis)
+        scene = await self._memo.call(describing.describe_scene, request, rank=job.rank, pool="cpu")
         answer = await self._ask(job, CaptionerFacts(scene=scene), showing.show_clip, ShowClipRequest(clip=clip.target))
         words = clean(CaptionerAnswer.model_validate(answer).caption)
         if not words:

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 Q = TypeVar("Q", bound=Frozen)
 A = TypeVar("A", bound=Frozen)
 
-WORK_MODULES = tuple(f"factory.work.{name}" for name in ("clips", "making", "judging", "pairing", "prints", "rules", "showing", "asking"))
+WORK_MODULES = tuple(
+    f"factory.work.{name}" for name in ("clips", "making", "measuring", "describing", "pairing", "prints", "rules", "showing", "asking")
+)
 
 HASHED_PACKAGES = (
     "factory.work.", "generators.", "agents.", "manifests.media", "manifests.soundness", "manifests.encode", "manifests.pictures",

@@ -51,7 +51,8 @@ def tell_result(result: RunResult, console: Console) -> None:
         )
     if not result.complete:
         short = [f"{n} {result.accepted.get(n, 0)}/{q}" for n, q in result.quotas.items() if result.accepted.get(n, 0) < q]
-        console.print(Text(f"incomplete: {', '.join(short)}. Add clips or characters, raise repeats, or lower the quota, and run again."))
+        advice = "" if result.spent else " Add clips or characters, raise repeats, or lower the quota, and run again."
+        console.print(Text(f"incomplete: {', '.join(short)}.{advice}"))
 
 
 def tell_index(index: Index, path: Path, console: Console) -> None:

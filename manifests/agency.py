@@ -82,7 +82,7 @@ _BRAIN_PARTS: dict[str, type[Frozen]] = {"model": ModelSpec, "endpoint": Endpoin
 
 
 class CheckerSpec(Frozen):
-    """Thresholds of the hard checks. All of them enter the step keys of the inspections. Chosen on benchmarks/checker.py's tuning scene."""
+    """Thresholds of the hard checks. No step key holds them: other ones judge the same scores. Chosen on benchmarks/checker.py's tuning scene."""
 
     # the painted picture
     yaw_max_deg: float = Field(default=75.0, gt=0)
@@ -116,8 +116,8 @@ class CheckerSpec(Frozen):
     """heights of the smallest character below which somebody is part of the scene"""
     stranger_shadow_max: float = Field(default=0.8, ge=0, le=1)
     """share of a stranger's pixels inside a character's box from which it is a ghost of the character"""
-    limb_shown_min: float = Field(default=0.7, ge=0, le=1)
-    """how much of an arm or leg must be there, of what a limb's mask shows in the clip"""
+    limb_shown_min: float = Field(default=0.5, ge=0, le=1)
+    """how much of an arm, a leg, a forearm or a shank must be there, of what its mask shows in the clip"""
     limb_frames_min: int = Field(default=6, ge=1)
     """frames in which a limb must be told to be missed"""
     mask_joints_min: float = Field(default=0.85, ge=0, le=1)

@@ -218,6 +218,13 @@ class Verdict(Frozen):
         return self.decision == "accept"
 
 
+class Exhibit(Frozen):
+    """A picture that a brain with eyes is shown, and what is said of it."""
+
+    label: str
+    picture: Artifact
+
+
 class VideoPrint(Frozen):
     """What a video looks like, so that it is known again in another encoding. Hashes of 64 bits, in hex; agents/measures/duplicates.py."""
 

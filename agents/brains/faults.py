@@ -50,10 +50,12 @@ class Stumbled(Exception):
 class Refused(Exception):
     """The server doesn't take a request of this form. Never leaves this package."""
 
-    def __init__(self, why: str, parameter: str) -> None:
+    def __init__(self, why: str, parameter: str = "", forbidden: bool = False) -> None:
         super().__init__(why)
         self.parameter = parameter
         """that the server names; may be empty"""
+        self.forbidden = forbidden
+        """a key that may not do this, or contents that a moderator does not let through: no other form helps"""
 
 
 def told(error: openai.APIStatusError, base_url: str, key: str) -> Exception:
@@ -64,7 +66,9 @@ def told(error: openai.APIStatusError, base_url: str, key: str) -> Exception:
         return BadRecipe(f"{base_url} says that this key's quota is used up (status {status}){said}. Top it up or use another key_env.")
     if status in _TRY_AGAIN or status >= 500:
         return Stumbled(f"status {status}{said}", asked_wait_s(error.response.headers))
-    if status in (401, 403):
+    if status == 403:
+        return Refused(f"status 403{said}", forbidden=True)
+    if status == 401:
         return BadRecipe(f"{base_url} does not accept the key (status {status}): check the variable that agents.brain.key_env names{said}.")
     if status == 404:
         return BadRecipe(

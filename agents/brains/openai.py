@@ -114,6 +114,8 @@ class OpenAIBrain:
             else:
                 self._form, self._length_field, self._served = max(place, self._form), field, True
                 return reply
+            if refusal.forbidden:
+                raise self._unacceptable(talk.question, str(refusal))
             if refusal.parameter == field == "max_tokens":
                 field = "max_completion_tokens"
             elif place + 1 < len(FORMS):
@@ -195,8 +197,8 @@ class OpenAIBrain:
 
     def _unacceptable(self, question: Question, why: str) -> Exception:
         if self._served:
-            return BadAnswer(f"{self._spec.base_url} refuses the {question.role}'s question in every form: {why}")
-        return BadRecipe(f"{self._spec.base_url} refuses what we ask of {question.model.model} in every form: {why}. Check agents.brain.")
+            return BadAnswer(f"{self._spec.base_url} refuses the {question.role}'s question: {why}")
+        return BadRecipe(f"{self._spec.base_url} refuses what we ask of {question.model.model}: {why}. Check agents.brain and its key_env.")
 
 
 def key_of(spec: EndpointSpec) -> str:

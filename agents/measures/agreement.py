@@ -6,6 +6,7 @@ nothing, however good it looks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -157,6 +158,16 @@ def mirrored(people: People) -> People:
         people, landmarks_PT33x3=landmarks, world_PT33x3=world, visibility_PT33=people.visibility_PT33[:, :, OTHER_SIDE],
         masks_PTHW=people.masks_PTHW[:, :, :, ::-1], details=None,
     )  # fmt: skip
+
+
+def about_face(people: People, which: Sequence[int]) -> People:
+    """The outlines of some of them read as people who face the other way: left and right exchanged, near and far too, for a flat picture
+    can't tell the two apart (Lee & Chen 1985). Hands and faces are left out."""
+    landmarks, world, visibility = people.landmarks_PT33x3.copy(), people.world_PT33x3.copy(), people.visibility_PT33.copy()
+    for p in which:
+        landmarks[p], world[p] = (points[p][:, OTHER_SIDE] * np.array([1, 1, -1], np.float32) for points in (landmarks, world))
+        visibility[p] = visibility[p][:, OTHER_SIDE]
+    return replace(people, landmarks_PT33x3=landmarks, world_PT33x3=world, visibility_PT33=visibility, details=None)
 
 
 @dataclass(frozen=True)

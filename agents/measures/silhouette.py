@@ -23,13 +23,18 @@ CHAINS: dict[str, tuple[str, str, str]] = {
     for limb, (a, b, c) in (("arm", ("shoulder", "elbow", "wrist")), ("leg", ("hip", "knee", "ankle")))
 }
 TRUNK = ("left_shoulder", "right_shoulder", "right_hip", "left_hip")
-RADII = {"arm": 0.09, "leg": 0.11}
+PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    **{name: (name, chain) for name, chain in CHAINS.items()},
+    **{name.replace("arm", "forearm").replace("leg", "shank"): (name, chain[1:]) for name, chain in CHAINS.items()},
+}
+"""What is looked for: whole limbs, and their outer halves, each of which is less than half of a limb when it is gone. Limb and joints."""
+RADII = {"arm": 0.09, "forearm": 0.09, "leg": 0.11, "shank": 0.11}
 """half the thickness of a limb's core, torso lengths"""
 ROUND_ABOUT = 1.6
 """how much thicker other limbs are taken to be, so that nothing of them counts as this one"""
 TRUNK_RADIUS, HEAD_RADIUS = 0.14, 0.25
 ROOT = 0.35
-"""share of the upper arm or thigh that belongs to the trunk"""
+"""share of the upper arm or thigh that belongs to the trunk; so much of a forearm or shank is left to the joint above it"""
 FREE = 0.25
 """share of a limb's core that must lie clear of the rest of the body to be told from it"""
 GONE = 0.5
@@ -39,11 +44,11 @@ SUBPIXEL = 4
 
 @dataclass(frozen=True)
 class Limb:
-    """An arm or a leg that the driver shows. Medians are over the frames in which it can be told: the driver sees all its joints, and
-    in both videos a good part of it should lie clear of trunk, head and other limbs."""
+    """An arm or a leg that the driver shows, or its outer half. Medians are over the frames in which it can be told: the driver sees all
+    its joints, and in both videos a good part of it should lie clear of trunk, head and other limbs."""
 
     name: str
-    """side and kind, e.g. `left_arm`"""
+    """of `PARTS`: side and kind, e.g. `left_arm`"""
     cover: float
     """median share of its free core, where it should be in the output, that lies on the output's mask, 0 to 1"""
     driver_cover: float
@@ -80,7 +85,7 @@ def mask_joints(people: People, person: int = 0) -> float:
 
 
 def limbs(driver: People, output: People, person: int = 0, track: int = 0) -> tuple[Limb, ...]:
-    """The arms and legs that the driver shows, as they are in `track` of the output; those that can't be told in any frame are left out.
+    """The parts of limbs that the driver shows, as they are in `track` of the output; those that can't be told in any frame are left out.
 
     A pose model puts an erased limb where it might be, or folds it onto the body. So each limb is looked for where the driver's
     motion on the output's proportions has it (`agreement.expected`), as a chain of capsules, and only beside the rest of the body.
@@ -88,13 +93,13 @@ def limbs(driver: People, output: People, person: int = 0, track: int = 0) -> tu
     """
     real, shown = body_of(driver, person), body_of(output, track)
     wanted = expected(real, shown, symmetric=True)
-    told: dict[str, list[tuple[float, float, float]]] = {name: [] for name in CHAINS}
+    told: dict[str, list[tuple[float, float, float]]] = {name: [] for name in PARTS}
     for t in np.flatnonzero(driver.present_PT[person] & output.present_PT[track]):
-        visible = [name for name, chain in CHAINS.items() if all(real.seen[joint][t] for joint in chain)]
+        visible = [name for name, (_, chain) in PARTS.items() if all(real.seen[joint][t] for joint in chain)]
         own = _covers(real, real.torso_px, int(t), driver.masks_PTHW[person, t], visible)
         found = _covers(wanted, shown.torso_px, int(t), output.masks_PTHW[track, t], list(own))
         for name, cover in found.items():
-            gaps = [np.linalg.norm(wanted.xy[joint][t] - shown.xy[joint][t]) for joint in CHAINS[name][1:]]
+            gaps = [np.linalg.norm(wanted.xy[joint][t] - shown.xy[joint][t]) for joint in CHAINS[PARTS[name][0]][1:]]
             told[name].append((cover, own[name], float(np.mean(gaps)) / shown.torso_px))
     return tuple(_limb(name, np.array(rows)) for name, rows in told.items() if rows)
 
@@ -108,14 +113,17 @@ def _covers(body: Body, torso_px: float, t: int, mask_HW: Bytes, names: list[str
     """Share of the free core of each named limb that lies on the mask, for those of which enough is free and in the picture."""
     if not names:
         return {}
-    rest = {name: _drawn(body, t, chain, ROUND_ABOUT * RADII[name[-3:]] * torso_px, mask_HW.shape) for name, chain in CHAINS.items()}
+    rest = {
+        limb: _drawn(body, t, chain, ROUND_ABOUT * RADII[limb.split("_")[1]] * torso_px, mask_HW.shape) for limb, chain in CHAINS.items()
+    }
     middle = _drawn(body, t, ("neck", "nose"), HEAD_RADIUS * torso_px, mask_HW.shape)
     middle |= _drawn(body, t, (*TRUNK, TRUNK[0]), TRUNK_RADIUS * torso_px, mask_HW.shape)
     cv2.fillConvexPoly(middle, cv2.convexHull(_fixed([body.xy[joint][t] for joint in TRUNK])), 1, cv2.LINE_8, SUBPIXEL)
     out = {}
     for name in names:
-        core = _drawn(body, t, CHAINS[name], RADII[name[-3:]] * torso_px, mask_HW.shape, ROOT)
-        free = (core & ~np.bitwise_or.reduce([middle, *(area for other, area in rest.items() if other != name)])) > 0
+        limb, chain = PARTS[name]
+        core = _drawn(body, t, chain, RADII[name.split("_")[1]] * torso_px, mask_HW.shape, ROOT)
+        free = (core & ~np.bitwise_or.reduce([middle, *(area for other, area in rest.items() if other != limb)])) > 0
         if free.sum() > FREE * core.sum():
             out[name] = float((mask_HW[free] > SOLID).mean())
     return out

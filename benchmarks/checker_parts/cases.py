@@ -7,19 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from agents.checker import SyntheticVideo
-from agents.measures import appearance
+from agents.inspected import SyntheticVideo
 from checker_parts.bases import Base
 from checker_parts.cache import frames_of, load_people, save_people
 from checker_parts.planting import KINDS, TIMES, Cast
 from generators.masks.identity import match_people
-from generators.poses.summary import describe
 from generators.poses.tracks import Bytes, People
 from manifests import media
 
 GOOD = "good"
-MOVES = 0.08
-"""body heights per second from which the factory says that a clip moves"""
 
 
 @dataclass(frozen=True)
@@ -51,10 +47,7 @@ class Case:
             mode=base.row.mode, frames_THWC=self.frames_THWC, clip_THWC=base.footage.frames_THWC, people=self.people,
             clip_people=driven, others=base.others, matched=match_people(driven, self.people),
             inspection=media.inspect(self.folder / "video.mp4"), geometry=base.footage.geometry, report=base.report,
-            clip_moves=max(p.motion for p in describe(driven)) > MOVES, painted_HWC=base.painted_HWC, painted_people=base.painted_people,
-            painted_appearance=tuple(
-                appearance.describe(image[None], people)[0] for image, people in zip(base.painted_HWC, base.painted_people, strict=True)
-            ),
+            painted_HWC=base.painted_HWC, painted_people=base.painted_people,
             scene_HWC=base.scene_HWC if base.row.mode == "animation" else None,
         )  # fmt: skip
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.checker import Networks, check_video, judged
+from agents.checker import judge_video
+from agents.inspected import Networks
 from agents.measuring import measure_video
 from checker_parts.cache import Cache
 from checker_parts.cases import Case
@@ -42,16 +43,14 @@ class Judge:
 
     def look(self, case: Case) -> Judged:
         """The verdict on one case."""
-        path, asked = case.folder / "video.mp4", case.base.footage.geometry
 
         def build(folder: Path) -> None:
             seen = case.seen()
             (folder / "scores.json").write_text(json.dumps(measure_video(seen, self._networks)))
 
-        if len(case.frames_THWC) != asked.frames:
-            return Judged(case.name, case.base.row, check_video(case.seen(), self._spec, self._networks))
-        folder = self._cache.folder(["scores", self._code, case.base.folder.name, path.parent.name], build)
-        return Judged(case.name, case.base.row, judged(json.loads((folder / "scores.json").read_text()), case.base.report, self._spec))
+        folder = self._cache.folder(["scores", self._code, case.base.folder.name, case.folder.name], build)
+        scores = json.loads((folder / "scores.json").read_text())
+        return Judged(case.name, case.base.row, judge_video(scores, case.base.footage.geometry, case.base.report, self._spec))
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:

@@ -11,17 +11,10 @@ from agents.brains.base import Facts
 from agents.brains.question import Eyes, Picture, Question
 from factory.steps import async_step
 from manifests.agency import ModelSpec
-from manifests.records import Artifact, Frozen, canonical_json
+from manifests.records import Exhibit, Frozen, canonical_json
 from manifests.store import Store
 
 MIME = {".png": "image/png", ".jpg": "image/jpeg"}
-
-
-class Exhibit(Frozen):
-    """A picture that is shown, and what is said of it."""
-
-    label: str
-    picture: Artifact
 
 
 class AskRequest(Frozen):

@@ -8,11 +8,10 @@ import numpy.typing as npt
 
 from agents import exhibits
 from factory.steps import step
-from factory.work.asking import Exhibit
 from factory.workbench import Workbench
 from manifests import media
 from manifests.errors import BadInput
-from manifests.records import Artifact, Digest, Frozen
+from manifests.records import Artifact, Digest, Exhibit, Frozen
 
 JPEG_QUALITY = 88
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from agents import reasons
-from agents.checker import PaintedPicture, SyntheticVideo, check_image, check_video, decided, judged
-from agents.inspected import Networks
+from agents.checker import decided, judge_picture, judge_video
+from agents.inspected import Networks, PaintedPicture, SyntheticVideo
 from agents.measures import appearance
-from agents.measuring import measure_video
+from agents.measuring import measure_picture, measure_video
 from agents.rules import RULES, findings_of
 from generators.base import Report
 from generators.masks.identity import match_people
@@ -22,9 +22,10 @@ from generators.poses.summary import describe
 from generators.poses.tracks import Bytes, People
 from manifests import media
 from manifests.agency import CheckerSpec
-from manifests.records import Finding, Geometry
+from manifests.records import Finding, Geometry, Verdict
 
 SPEC = CheckerSpec()
+GEOMETRY = Geometry(frames=21, fps=16.0, height=512, width=288)
 GOOD: dict[str, float] = {
     "confidence": 1.0, "mirror_deg": 20.0, "mirror_pck": 0.3, "lag_frames": 0, "lag_gain": 0.0, "lag_peak": 0.9, "stranger_beside": 0.0,
     **{f"told_{side}_{limb}": 20 for side in ("left", "right") for limb in ("arm", "leg")},
@@ -95,7 +96,7 @@ def test_what_weighs_more_decides() -> None:
 
 
 def test_the_generators_doubts_are_told() -> None:
-    verdict = judged(GOOD | {"confidence": 0.1}, Report(confidence=0.1, reasons=("turned_away",)), SPEC)
+    verdict = judge_video(GOOD | {"confidence": 0.1}, GEOMETRY, Report(confidence=0.1, reasons=("turned_away",)), SPEC)
     assert (verdict.decision, verdict.reason) == ("reject", "low_confidence")
     assert "turned_away" in verdict.findings[0].words
 
@@ -114,9 +115,8 @@ def real(sample_clip: Callable[[str], Path], tmp_path_factory: pytest.TempPathFa
     return SyntheticVideo(
         mode="replacement", frames_THWC=frames, clip_THWC=frames, people=people, clip_people=people, others=None,
         matched=match_people(people, people), inspection=media.inspect(path),
-        geometry=Geometry(frames=FRAMES, fps=16.0, height=frames.shape[1], width=frames.shape[2]), report=Report(), clip_moves=True,
-        painted_HWC=(frames[10],), painted_people=(picture,), painted_appearance=appearance.describe(frames[10][None], picture),
-        scene_HWC=None,
+        geometry=Geometry(frames=FRAMES, fps=16.0, height=frames.shape[1], width=frames.shape[2]), report=Report(),
+        painted_HWC=(frames[10],), painted_people=(picture,), scene_HWC=None,
     )  # fmt: skip
 
 
@@ -129,12 +129,20 @@ def networks() -> Networks:
     return Networks()
 
 
+def checked(seen: SyntheticVideo, networks: Networks) -> Verdict:
+    return judge_video(measure_video(seen, networks), seen.geometry, seen.report, SPEC)
+
+
+def inspected(seen: PaintedPicture) -> Verdict:
+    return judge_picture(measure_picture(seen, Networks()), "animation", SPEC)
+
+
 def test_a_real_clip_is_accepted_with_all_its_scores(real: SyntheticVideo, networks: Networks) -> None:
-    verdict = check_video(real, SPEC, networks)
+    verdict = checked(real, networks)
     assert verdict.accepted, verdict.findings
     assert {"pck", "follows", "clothes", "scene", "flicker_whole_pct", "shown_left_arm", "unsafe"} <= set(verdict.scores)
     assert verdict.scores["pck"] == 1
-    assert verdict == check_video(real, SPEC, Networks())
+    assert verdict == checked(real, Networks())
 
 
 def test_a_frozen_video_is_not(real: SyntheticVideo, networks: Networks) -> None:
@@ -144,19 +152,19 @@ def test_a_frozen_video_is_not(real: SyntheticVideo, networks: Networks) -> None
         still.landmarks_PT33x3[:, first], still.world_PT33x3[:, first], still.visibility_PT33[:, first], still.present_PT,
         still.masks_PTHW[:, first], still.fps,
     )  # fmt: skip
-    verdict = check_video(shown(real, real.frames_THWC[first], held), SPEC, networks)
+    verdict = checked(shown(real, real.frames_THWC[first], held), networks)
     assert (verdict.decision, verdict.reason) == ("revise", "frozen")
 
 
 def test_a_video_one_frame_short_is_not(real: SyntheticVideo) -> None:
-    verdict = check_video(replace(real, inspection=replace(real.inspection, frames=FRAMES - 1)), SPEC)
+    verdict = checked(replace(real, inspection=replace(real.inspection, frames=FRAMES - 1)), Networks())
     assert (verdict.decision, verdict.reason) == ("revise", "wrong_geometry")
     assert "20 frames" in verdict.findings[0].words
 
 
 def test_an_empty_video_is_not(real: SyntheticVideo, networks: Networks) -> None:
     """Nobody in it, not even a pixel that differs."""
-    verdict = check_video(shown(real, np.zeros_like(real.frames_THWC), real.people.only([])), SPEC, networks)
+    verdict = checked(shown(real, np.zeros_like(real.frames_THWC), real.people.only([])), networks)
     assert verdict.decision == "revise"
     assert {"black", "person_lost"} <= {f.code for f in verdict.findings}
 
@@ -169,16 +177,15 @@ def test_scores_are_finite_and_rounded(real: SyntheticVideo, networks: Networks)
 def test_a_picture_of_the_real_person_is_rejected_and_so_is_an_empty_one(real: SyntheticVideo) -> None:
     one = real.painted_people[0]
     seen = PaintedPicture(
-        image_HWC=real.painted_HWC[0], clip_THWC=real.clip_THWC, people=one, mode="animation", report=Report(),
-        clip_person=describe(one)[0], clip_people=one,
-        clip_appearance=real.painted_appearance[0],
+        image_HWC=real.painted_HWC[0], clip_THWC=real.clip_THWC, people=one,
+        clip_person=describe(one)[0], clip_people=one, clip_appearance=appearance.describe(real.painted_HWC[0][None], one)[0],
     )  # fmt: skip
-    verdict = check_image(seen, SPEC)
+    verdict = inspected(seen)
     assert (verdict.decision, verdict.reason) == ("reject", "looks_like_the_real_person")
     assert verdict.scores["scale"] == 1
-    other = check_image(replace(seen, clip_appearance=(90.0, 60.0, 60.0, 0.3) * 3), SPEC)
+    other = inspected(replace(seen, clip_appearance=(90.0, 60.0, 60.0, 0.3) * 3))
     assert other.accepted
-    assert check_image(replace(seen, people=one.only([])), SPEC).reason == "no_person"
-    assert check_image(replace(seen, people=one.only([0, 0])), SPEC).reason == "several_people"
+    assert inspected(replace(seen, people=one.only([]))).reason == "no_person"
+    assert inspected(replace(seen, people=one.only([0, 0]))).reason == "several_people"
     small = replace(one, landmarks_PT33x3=one.landmarks_PT33x3 * 0.4)
-    assert check_image(replace(seen, people=small, clip_appearance=()), SPEC).reason == "too_small"
+    assert inspected(replace(seen, people=small, clip_appearance=())).reason == "too_small"

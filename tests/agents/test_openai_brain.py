@@ -279,7 +279,7 @@ def test_a_question_refused_in_every_form_is_bad_once_the_server_has_served(stor
 
 @pytest.mark.parametrize(
     ("act", "words"),
-    [(error(401), "key_env names"), (error(403), "key_env names"), (error(404, "no model x"), 'base_url with its /v1: "no model x"'),
+    [(error(401), "key_env names"), (error(403), "its key_env"), (error(404, "no model x"), 'base_url with its /v1: "no model x"'),
      (error(402), "quota"), (error(429, code="insufficient_quota"), "quota"),
      (Act(307, headers={"location": "http://127.0.0.1:9/"}), "elsewhere")],
 )  # fmt: skip
@@ -422,19 +422,43 @@ def _accounts_agree(server: ScriptedServer, endpoint: EndpointSpec, store: Store
 
 
 def test_endless_trouble_ends_as_transient(store: Store) -> None:
-    for act, requests in ((error(500), 4), (error(429, headers={"retry-after": "86400"}), 1), (Act(cut_at=-1), 4)):
-        with ScriptedServer(lambda *_, act=act: act) as server, pytest.raises(Transient, match="gave no reply") as told:
-            ask(spec(server, attempts=4), store)
-        assert len(server.seen) == requests
-        assert told.value.__context__ is None
+    """What may be billed ends after so many requests, what costs nothing when patience is over."""
+    for act, requests in ((error(500), None), (error(429, headers={"retry-after": "86400"}), 1), (Act(cut_at=-1), 4)):
+        with ScriptedServer(lambda *_, act=act: act) as server:
+            (told,) = ask_all(spec(server, attempts=4), store, [question()], FastClock(3000))
+        assert isinstance(told, Transient)
+        assert "gave no reply" in str(told)
+        assert len(server.seen) == requests if requests else len(server.seen) > 8
+
+
+def test_five_minutes_without_a_server_are_waited_out(store: Store) -> None:
+    clock = FastClock(600)
+    until = clock.now() + 300
+    with ScriptedServer(lambda seen, _: good(seen) if clock.now() > until else error(503)) as server:
+        assert ask_all(spec(server), store, [question()], clock) == [Opinion(number=0, words="fine")]
+    assert all(c.money_nano == 0 for c in store.calls() if c.attempt < len(server.seen))
 
 
 def test_nobody_listening_is_transient_and_costs_nothing(store: Store) -> None:
     with ScriptedServer(lambda seen, _: good(seen)) as server:
-        gone = spec(server, attempts=3)
-    with pytest.raises(Transient, match="in 3 requests; last: the connection failed"):
-        ask(gone, store)
-    assert [(c.state, c.money_nano) for c in store.calls()] == [("confirmed", 0)] * 3
+        gone = spec(server)
+    (told,) = ask_all(gone, store, [question()], FastClock(3000))
+    assert isinstance(told, Transient)
+    assert "the connection failed" in str(told)
+    assert {(c.state, c.money_nano) for c in store.calls()} == {("confirmed", 0)}
+
+
+def test_what_a_moderator_stops_is_the_questions_fault_once_the_server_has_served(store: Store) -> None:
+    with ScriptedServer(lambda seen, before: error(403, "flagged") if before else good(seen)) as server:
+
+        async def both() -> None:
+            brain = OpenAIBrain(spec(server), store)
+            await brain.ask(question(1))
+            await brain.ask(question(2))
+
+        with pytest.raises(BadAnswer, match="flagged"):
+            asyncio.run(both())
+    assert len(server.seen) == 2, "another form would be refused too"
 
 
 def test_retry_after_is_honoured_with_jitter(store: Store) -> None:

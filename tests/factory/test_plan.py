@@ -14,8 +14,8 @@ from running import call
 from factory import steps
 from factory.plan import PlannedSpan, block_count, block_of, make_plan, side_of, split_gallery, suits
 from factory.work.clips import analyze, cut
-from factory.work.judging import check_video
 from factory.work.making import AnimateRequest, generate_image, generate_video
+from factory.work.measuring import measure_video
 from factory.work.rules import ask_rules
 from factory.work.spans import SpanInfo
 from generators import registry
@@ -178,7 +178,7 @@ def test_pools_prices_and_timeouts_are_in_no_request() -> None:
 
 def test_code_in_the_key_is_the_steps_own_and_what_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
     """Editing the rules must ask them again and repeat neither the checks nor the animator nor the analysis."""
-    chosen = [analyze, cut, generate_video, generate_image, check_video, ask_rules]
+    chosen = [analyze, cut, generate_video, generate_image, measure_video, ask_rules]
     before = {s.name: steps.code_digest((s.module,)) for s in chosen}
     real = steps._source
     edited = {"agents.brains.builtin": "\nX = 1\n"}

@@ -261,7 +261,12 @@ def test_what_the_plan_calls_refused_is_what_the_selector_refuses() -> None:
             arrays=Artifact(digest=digest_of(0), size=0, suffix=".npz"),
         )  # fmt: skip
         request = selector.SelectRequest(
-            clip=clip, driven=(0,), shortlist=tuple(gallery), identity_gap_min=CHECKER.identity_gap_min, yaw_max_deg=CHECKER.yaw_max_deg
+            clip=clip,
+            driven=(0,),
+            shortlist=tuple(gallery),
+            identity_gap_min=CHECKER.identity_gap_min,
+            yaw_max_deg=CHECKER.yaw_max_deg,
+            own_scene=True,
         )
         refused = selector.usable(request).refused
         assert set(refused) == {c.picture for c, t in zip(gallery, tier, strict=True) if t == REFUSED}
