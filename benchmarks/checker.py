@@ -97,8 +97,8 @@ def summary(found: dict[str, list[scoring.Judged]]) -> dict[str, Any]:
 
 
 def _by_eye(studio: Studio, judge: scoring.Judge, folder: Path | None) -> tuple[dict[str, Any], list[scoring.Judged]]:
-    """Agreement with the eye on the built-in generators' reported outputs, at their own size, where what a generator refuses is not kept; and
-    what was said of those that the eye keeps."""
+    """Agreement with the eye on the built-in generators' reported outputs, at their own size, where what a generator refuses is not kept;
+    and what was said of those that the eye keeps."""
     differ, kept = [], []
     listed = by_eye.rows_by_eye()
     for row, keep in listed:

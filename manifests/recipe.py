@@ -184,13 +184,21 @@ class PoolSpec(Frozen):
     """Identical workers."""
 
     workers: Range = (1.0, 1.0)
-    """a number or `low..high`; this version starts the low number and never more than the high one"""
+    """a number or `low..high`: so many are kept warm, so many there are at most"""
     cpus: float = Field(default=1.0, gt=0)
     gpus: float = Field(default=0.0, ge=0)
-    """a part of one (0.5), or whole ones"""
+    """a part of one (0.5), or whole ones; several lie on one node and are one worker's"""
     accelerator: str | None = None
+    memory_gb: float | None = Field(default=None, gt=0)
+    """that a worker is counted with where Ray places it"""
+    resources: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """a cluster's own resources that a worker takes"""
+    load_s: float = Field(default=0.0, ge=0)
+    """that a new worker needs until it can work, until it was measured; a pool is not changed for less than that pays back"""
     timeout_s: float = Field(default=1800.0, gt=0)
     """for one call"""
+    larger: str | None = None
+    """the pool that takes over a call for which this one's memory is too small"""
 
     @model_validator(mode="after")
     def _whole(self) -> PoolSpec:
@@ -256,6 +264,9 @@ class Recipe(Frozen):
         endpoint = self.agents.brain.endpoint
         if self.budget.money is not None and not (endpoint and endpoint.price_in + endpoint.price_out):
             raise ValueError("budget.money counts what a model costs: give agents.brain price_in and price_out, or leave the budget out")
+        for name, pool in self.pools.items():
+            if pool.larger and (pool.larger == name or pool.larger not in self.pools):
+                raise ValueError(f"pools.{name}.larger: {pool.larger!r} is no other pool{nearest(pool.larger, self.pools)}")
         for name, spec in self.generators.items():
             if spec.pool and spec.pool not in self.pools:
                 raise ValueError(f"generators.{name}.pool: {spec.pool!r} stands not under pools{nearest(spec.pool, self.pools)}")
