@@ -191,7 +191,7 @@ class PoolSpec(Frozen):
     accelerator: str | None = None
     memory_gb: float | None = Field(default=None, gt=0)
     """that a worker is counted with where Ray places it"""
-    resources: dict[str, Annotated[float, Field(gt=0)]] = {}
+    resources: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """a cluster's own resources that a worker takes"""
     load_s: float = Field(default=0.0, ge=0)
     """that a new worker needs until it can work, until it was measured; a pool is not changed for less than that pays back"""
