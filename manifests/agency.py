@@ -82,7 +82,8 @@ _BRAIN_PARTS: dict[str, type[Frozen]] = {"model": ModelSpec, "endpoint": Endpoin
 
 
 class CheckerSpec(Frozen):
-    """Thresholds of the hard checks. No step key holds them: other ones judge the same scores. Chosen on benchmarks/checker.py's tuning rows."""
+    """Thresholds of the hard checks, set on the tuning rows of benchmarks/checker.py. No step key holds them: other ones judge the same
+    scores."""
 
     # the painted picture
     yaw_max_deg: float = Field(default=75.0, gt=0)

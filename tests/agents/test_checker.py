@@ -13,13 +13,14 @@ from agents import reasons
 from agents.checker import decided, judge_picture, judge_video
 from agents.inspected import Networks, PaintedPicture, SyntheticVideo
 from agents.measures import appearance
+from agents.measures.agreement import about_face, mirrored
 from agents.measuring import measure_picture, measure_video
 from agents.rules import RULES, findings_of
 from generators.base import Report
 from generators.masks.identity import match_people
 from generators.poses.people import PeopleTracker
 from generators.poses.summary import describe
-from generators.poses.tracks import Bytes, People
+from generators.poses.tracks import INDEX, Bytes, People
 from manifests import media
 from manifests.agency import CheckerSpec
 from manifests.records import Finding, Geometry, Verdict
@@ -143,6 +144,26 @@ def test_a_real_clip_is_accepted_with_all_its_scores(real: SyntheticVideo, netwo
     assert {"pck", "follows", "clothes", "scene", "flicker_whole_pct", "shown_left_arm", "unsafe"} <= set(verdict.scores)
     assert verdict.scores["pck"] == 1
     assert verdict == checked(real, Networks())
+
+
+def test_a_back_that_the_tracker_takes_for_a_front_is_no_other_motion(real: SyntheticVideo, networks: Networks) -> None:
+    """The outlines are the same; left and right are the tracker's word only. The mirror image lies elsewhere and is found."""
+    turned = replace(real, people=about_face(real.people, [0]))
+    verdict = checked(turned, networks)
+    assert verdict.accepted, verdict.findings
+    assert verdict.scores["about_face"] == 1
+    image = replace(turned, people=mirrored(real.people), frames_THWC=np.ascontiguousarray(real.frames_THWC[:, :, ::-1]))
+    found = checked(image, networks)
+    assert "motion_mirrored" in {f.code for f in found.findings}
+    assert found.scores["about_face"] == 0
+
+
+def test_somebody_half_hidden_needs_no_more_of_a_mask_than_the_real_one_has(real: SyntheticVideo, networks: Networks) -> None:
+    hidden = real.people.masks_PTHW.copy()
+    hidden[:, :, int(real.people.landmarks_PT33x3[0, :, INDEX["left_hip"], 1].mean()) :] = 0
+    cut = replace(real.people, masks_PTHW=hidden)
+    assert "mask_incomplete" in {f.code for f in checked(replace(real, people=cut), networks).findings}
+    assert checked(replace(real, people=cut, clip_people=cut), networks).scores["mask_joints"] == 1
 
 
 def test_a_frozen_video_is_not(real: SyntheticVideo, networks: Networks) -> None:
