@@ -39,6 +39,8 @@ class Choice:
     taken: int = 0
     """jobs looked at so far"""
     _ahead: dict[int, Decision] = field(default_factory=dict)
+    _sound_ahead: int = 0
+    """of these that will count whatever else is decided, unless they are duplicates"""
     _seen: Seen = field(init=False)
     _inside: int = 0
 
@@ -52,14 +54,16 @@ class Choice:
     @property
     def likely(self) -> int:
         """Pairs there will be at least if those decided ahead of an undecided job count as well."""
-        ahead = sum(d.pair is not None and not d.pair.reference_in_target for d in self._ahead.values())
-        return min(len(self.pairs) + ahead, self.part.spec.quota)
+        return min(len(self.pairs) + self._sound_ahead, self.part.spec.quota)
 
     def decide(self, place: int, decision: Decision) -> None:
         """Note how the job at a place of the plan ended, and take all that follow without a gap."""
         self._ahead[place] = decision
+        self._sound_ahead += _sound(decision)
         while not self.full and self.taken in self._ahead:
-            self._take(self.part.jobs[self.taken], self._ahead.pop(self.taken))
+            following = self._ahead.pop(self.taken)
+            self._sound_ahead -= _sound(following)
+            self._take(self.part.jobs[self.taken], following)
             self.taken += 1
 
     def close(self) -> None:
@@ -89,6 +93,10 @@ class Choice:
             self._seen.add(pair)
             self._inside += pair.reference_in_target
             self.pairs.append((job, pair))
+
+
+def _sound(decision: Decision) -> bool:
+    return decision.pair is not None and not decision.pair.reference_in_target
 
 
 def _left_out(job: Job, state: str, reason: str = "") -> LeftOut:

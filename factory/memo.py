@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TypeVar
 
-from factory.pool import Engine, Quarantined
+from factory.engine import Engine
+from factory.pool import Quarantined
 from factory.steps import Step, key_of
 from manifests.errors import Damaged, Rejected
 from manifests.ledger import Ledger

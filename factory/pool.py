@@ -1,38 +1,41 @@
-"""Pools of identical Ray actors that run steps: dispatch, retries, blame.
+"""A pool of identical Ray actors that run steps: dispatch, retries, blame, size.
 
-Ray is started with the first call that needs a worker, so a run with nothing left to do never starts it. An actor holds one running
-and one waiting task; later steps go before earlier ones, then plan order. When an actor dies, only the task it was running is blamed.
+An actor holds one running and one waiting task; later steps go before earlier ones, then plan order. When an actor dies only the task that
+it was running is blamed, and nobody is when its node went or the memory monitor chose it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import logging
-import os
-import socket
+import heapq
+import math
+import time
 import traceback
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from factory.brain_pool import BRAIN, BrainPool
-from factory.steps import Step
-from manifests.errors import BadRecipe, MotionpairError, OutOfSpace, Transient
-from manifests.ledger import Ledger
-from manifests.recipe import PoolSpec, Recipe
-from manifests.records import Frozen
-from manifests.store import Outcome, Store
+from factory.worker import last_lines
+from manifests.errors import MotionpairError, OutOfMemory, OutOfSpace, Transient
+from manifests.store import Outcome
 
 SLOTS = 2
 """tasks an actor holds: one running, one waiting"""
 STRIKES = 2
 """failures of a task until it is quarantined; the last try runs alone on its actor"""
+STUMBLES = 6
+"""transient faults of a task until it is left undecided"""
+MOVES = 20
+"""workers that a task may lose without anybody's fault"""
+BACKOFF_S, BACKOFF_MAX_S = 0.5, 30.0
 START_TIMEOUT_S = 600.0
 """for a worker to stand, on a cluster that may have to make room first"""
-OBJECT_STORE_BYTES = 128 * 1024 * 1024
-"""messages carry digests, never frames"""
+STARTS = 3
+"""workers in a row that could not be started until the waiting tasks are told"""
+REMEMBERED = 64
+"""calls from which service times are told"""
 
 
 class Quarantined(MotionpairError):
@@ -43,246 +46,236 @@ class Quarantined(MotionpairError):
     def __init__(self, message: str, details: str = "") -> None:
         super().__init__(message)
         self.details = details
-        """the last try's traceback, for the ledger"""
+        """the last try's traceback and the worker's last lines, for the ledger"""
 
 
 @dataclass(order=True)
-class _Task:
+class Task:
+    """A step that waits for, or is at, a worker."""
+
     priority: tuple[int, str, int]
     name: str = field(compare=False)
     request: dict[str, Any] = field(compare=False)
     key: str = field(compare=False)
     answer: asyncio.Future[Outcome] = field(compare=False)
     strikes: list[str] = field(compare=False, default_factory=list)
+    stumbles: int = field(compare=False, default=0)
+    moves: int = field(compare=False, default=0)
 
 
-class Engine:
-    """All pools of a run. Use as an async context manager."""
+@dataclass(eq=False)
+class _Member:
+    """One place in the pool: its actor, which may be replaced, and what that holds."""
 
-    def __init__(self, recipe: Recipe, store: Store, ledger: Ledger, files: dict[str, str], address: str | None = None) -> None:
-        self._recipe, self._store, self._ledger, self._files, self._address = recipe, store, ledger, files, address
-        self._brain: BrainPool | None = None
-        self._pools: dict[str, Pool] = {}
-        self._lock = asyncio.Lock()
-        self._numbers = itertools.count()
-        self._ours = False
-        """whether we started Ray and so have to stop it"""
+    actor: Any = None
+    ready: dict[str, str] = field(default_factory=dict)
+    flight: deque[tuple[Task, Any]] = field(default_factory=deque)
+    filled: asyncio.Event = field(default_factory=asyncio.Event)
+    wanted: asyncio.Event = field(default_factory=asyncio.Event)
+    """it shall start an actor"""
+    retiring: bool = False
+    server: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Engine:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for pool in self._pools.values():
-            await pool.close()
-        if self._brain:
-            self._brain.close()
-        if self._ours:
-            import ray
-
-            await asyncio.to_thread(ray.shutdown)
-
-    async def run(self, step: Step[Any, Any], request: Frozen, key: str, rank: str, pool: str) -> Outcome:
-        """Run a step on a pool's worker. Raises Quarantined, Transient or OutOfSpace; a rejection is an Outcome."""
-        if pool == BRAIN:
-            return await (await self._eyes()).ask(step, request, key)
-        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        priority = (-step.depth, rank, next(self._numbers))
-        (await self._pool(pool)).put(_Task(priority, step.name, request.model_dump(mode="json"), key, answer))
-        return await answer
-
-    def load(self) -> dict[str, tuple[int, int]]:
-        """Pool → (busy workers, workers)."""
-        brain = {BRAIN: (self._brain.busy, self._brain.size)} if self._brain else {}
-        return {name: (pool.busy, pool.size) for name, pool in self._pools.items()} | brain
-
-    async def _eyes(self) -> BrainPool:
-        endpoint = self._recipe.agents.brain.endpoint
-        assert endpoint is not None, "nothing is asked without an endpoint"
-        async with self._lock:
-            await asyncio.to_thread(self._start_ray)
-            self._brain = self._brain or BrainPool(endpoint, self._store, self._ledger)
-        return self._brain
-
-    async def _pool(self, name: str) -> Pool:
-        async with self._lock:
-            await asyncio.to_thread(self._start_ray)
-            if name not in self._pools:
-                spec = self._recipe.pools.get(name, PoolSpec())
-                self._pools[name] = Pool(name, spec, (str(self._store.url), self._files, name))
-        return self._pools[name]
-
-    def _start_ray(self) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        import ray
-
-        if ray.is_initialized():
-            return
-        quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-        if not self._address:
-            _check_machine(self._recipe.pools)
-        try:
-            if self._address:
-                _knock(self._address)
-                ray.init(address=self._address, runtime_env={"env_vars": _environment()}, **quiet)
-            else:
-                wanted = sum(p.cpus * p.workers[0] for p in self._recipe.pools.values()) + 1
-                cpus = max(os.cpu_count() or 1, int(wanted + 0.999))  # pools share the cores; Ray's count only places actors
-                ray.init(address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
-        except Exception as e:
-            what = f"--address {self._address}: no Ray cluster lets us in there" if self._address else "Ray could not be started here"
-            hint = " If it asks for a token, set RAY_AUTH_MODE=token and bring its ~/.ray/auth_token here." if self._address else ""
-            raise BadRecipe(f"{what}: {str(e).splitlines()[0] if str(e) else type(e).__name__}.{hint}") from e
-        self._ours = True
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-        _check_places(self._recipe.pools, nodes)
+    @property
+    def stands(self) -> bool:
+        return bool(self.ready) and not self.retiring
 
 
-def _knock(address: str) -> None:
-    """Raise OSError at once where nothing listens: Ray itself would wait for many minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=10).close()
+@dataclass(frozen=True)
+class Service:
+    """What recent calls took, in seconds."""
 
-
-def _check_machine(pools: dict[str, PoolSpec]) -> None:
-    """Raise BadRecipe for a pool of more workers than one machine can be asked for."""
-    cores = os.cpu_count() or 1
-    most = max(16, 8 * cores)
-    for name, spec in pools.items():
-        if spec.workers[0] > most:
-            raise BadRecipe(f"pools.{name}: {spec.workers[0]:g} workers; this machine has {cores} cores, at most {most} are started on it.")
-
-
-def _check_places(pools: dict[str, PoolSpec], nodes: list[dict[str, float]]) -> None:
-    """Raise BadRecipe for a pool whose worker fits on no node."""
-    for name, spec in pools.items():
-        asked = {"CPU": spec.cpus, "GPU": spec.gpus} | ({f"accelerator_type:{spec.accelerator}": 0.001} if spec.accelerator else {})
-        if any(all(node.get(kind, 0) >= count for kind, count in asked.items()) for node in nodes):
-            continue
-        kinds = sorted({kind.partition(":")[2] for node in nodes for kind in node if kind.startswith("accelerator_type:")})
-        largest = ", ".join(f"{max(node.get(kind, 0) for node in nodes):g} {kind}s" for kind in ("CPU", "GPU"))
-        wish = f"{spec.cpus:g} CPUs, {spec.gpus:g} GPUs" + (f" of type {spec.accelerator}" if spec.accelerator else "")
-        have = f"the largest node has {largest}; accelerators there are: {', '.join(kinds) or 'none'}"
-        raise BadRecipe(f"pools.{name}: a worker asks {wish}; {have}. Lower pools.{name} or give --address of a larger cluster.")
-
-
-def _environment() -> dict[str, str]:
-    return {name: os.environ[name] for name in ("MOTIONPAIR_CACHE",) if name in os.environ}
-
-
-class Worker:
-    """The Ray actor: a workbench behind a remote call."""
-
-    def __init__(self, store_url: str, files: dict[str, str], pool: str) -> None:
-        import cv2
-
-        cv2.setNumThreads(1)  # a worker is one core; the pool is the parallelism
-        from factory.workbench import Workbench
-
-        self._bench = Workbench(store_url, files, pool)
-
-    def ready(self) -> bool:
-        """Answers when the worker stands."""
-        return True
-
-    def run(self, name: str, request: dict[str, Any], key: str) -> dict[str, Any]:
-        """See Workbench.run."""
-        return self._bench.run(name, request, key)
+    calls: int
+    mean_s: float
+    deviation_s: float
+    load_s: float
+    """mean time until a new actor stood; 0 before the first"""
 
 
 class Pool:
-    """N actors and the queue before them."""
+    """Members and the queue before them. `launch` makes an actor; `notice` hears of every fault: its kind and the task's step."""
 
-    def __init__(self, name: str, spec: PoolSpec, arguments: tuple[Any, ...]) -> None:
-        import ray
+    def __init__(
+        self, name: str, size: int, timeout_s: float, launch: Callable[[], Any], notice: Callable[[str, str], None] = lambda *_: None
+    ) -> None:
+        self.name, self._timeout_s, self._launch, self._notice = name, timeout_s, launch, notice
+        self._queue: list[Task] = []
+        self._members: list[_Member] = []
+        self._took_s: deque[float] = deque(maxlen=REMEMBERED)
+        self._loads_s: deque[float] = deque(maxlen=8)
+        self._failed_starts = 0
+        self._later: set[asyncio.Task[None]] = set()
+        self.resize(size)
 
-        self.name, self.size, self.busy = name, max(1, int(spec.workers[0])), 0
-        self._spec, self._arguments = spec, arguments
-        self._queue: asyncio.PriorityQueue[_Task] = asyncio.PriorityQueue()
-        options: dict[str, Any] = {"num_cpus": spec.cpus, "num_gpus": spec.gpus, "max_restarts": 0}
-        if spec.accelerator:
-            options["accelerator_type"] = spec.accelerator
-        self._remote = ray.remote(Worker).options(**options)
-        self._servers = [asyncio.create_task(self._serve()) for _ in range(self.size)]
+    # --- what others see
 
-    def put(self, task: _Task) -> None:
+    @property
+    def size(self) -> int:
+        """Members that are to stay."""
+        return sum(not m.retiring for m in self._members)
+
+    @property
+    def busy(self) -> int:
+        """Members with a task."""
+        return sum(bool(m.flight) for m in self._members)
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that no member has taken."""
+        return len(self._queue)
+
+    def service(self) -> Service:
+        """Recent service and load times."""
+        count = len(self._took_s)
+        mean = sum(self._took_s) / count if count else 0.0
+        spread = math.sqrt(sum((t - mean) ** 2 for t in self._took_s) / (count - 1)) if count > 1 else 0.0
+        return Service(count, mean, spread, sum(self._loads_s) / len(self._loads_s) if self._loads_s else 0.0)
+
+    def put(self, task: Task) -> None:
         """Queue a task."""
-        self._queue.put_nowait(task)
+        heapq.heappush(self._queue, task)
+        self._dispatch()
+
+    def resize(self, size: int) -> None:
+        """More members, or fewer: idle ones go at once, others when what they hold is done."""
+        for _ in range(size - self.size):
+            member = _Member()
+            member.server = asyncio.create_task(self._serve(member))
+            self._members.append(member)
+        spare = sorted((m for m in self._members if not m.retiring), key=lambda m: (bool(m.ready), len(m.flight)))[
+            : max(0, self.size - size)
+        ]
+        for member in spare:
+            member.retiring = True
+            member.filled.set()
+            member.wanted.set()
+        self._dispatch()
 
     async def close(self) -> None:
-        """Stop the servers; their actors end with Ray."""
-        pending = set(self._servers)
+        """Stop serving; actors are killed."""
+        pending = {m.server for m in self._members if m.server} | self._later
         while pending:  # wait_for may swallow a cancellation that comes together with its answer (Python 3.11), so ask again
             for server in pending:
                 server.cancel()
             _, pending = await asyncio.wait(pending, timeout=0.2)
 
-    async def _serve(self) -> None:
-        """One actor's life after the other: keep it filled, hand answers back, replace it when it fails."""
-        import ray
+    # --- dispatch
 
-        actor: Any = None
-        flight: deque[tuple[_Task, Any]] = deque()
-        while True:
-            await self._fill(flight)
-            self.busy += 1
-            try:
-                actor = actor or await self._started()
-                self._submit(actor, flight)
-                self._settle(flight[0][0], await asyncio.wait_for(flight[0][1], self._spec.timeout_s))
-                flight.popleft()
-            except Exception as e:  # whatever it is, somebody waits for an answer and the pool goes on
-                if actor is not None:
-                    with contextlib.suppress(Exception):
-                        ray.kill(actor)
-                actor = None
-                task = flight.popleft()[0]
-                for other, _ in flight:  # they only waited: nobody blames them
-                    self.put(other)
-                flight.clear()
-                self._strike(task, self._told(e), "".join(traceback.format_exception(e))[-4000:])
-            finally:
-                self.busy -= 1
-
-    async def _started(self) -> Any:
-        """A new actor that has answered once, so that its start is not counted as a task's time."""
-        actor: Any = self._remote.remote(*self._arguments)
-        try:
-            await asyncio.wait_for(actor.ready.remote(), START_TIMEOUT_S)
-        except TimeoutError:
-            raise Transient(f"no worker of pool {self.name} could be started in {START_TIMEOUT_S:g} s") from None
-        return actor
-
-    def _submit(self, actor: Any, flight: deque[tuple[_Task, Any]]) -> None:
-        for i, (task, ref) in enumerate(flight):
-            if ref is None:
-                flight[i] = (task, actor.run.remote(task.name, task.request, task.key))
-
-    def _told(self, error: Exception) -> str:
-        import ray
-
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        if isinstance(error, TimeoutError):
-            return f"no answer in {self._spec.timeout_s:g} s"
-        if isinstance(error, ray.exceptions.RayActorError):
-            return f"its worker died: {lines[0] if lines else 'no reason given'}"
-        return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
-
-    async def _fill(self, flight: deque[tuple[_Task, Any]]) -> None:
-        """At least one task; a second one when no other actor stands idle. A task with a strike travels alone."""
-        while not flight:
-            task = await self._queue.get()
-            if not task.answer.done():  # nobody waits for it any more
-                flight.append((task, None))
-        while len(flight) < SLOTS and not any(t.strikes for t, _ in flight) and self._queue.qsize() > self.size - self.busy - 1:
-            task = self._queue.get_nowait()
-            if task.strikes:
-                self.put(task)
+    def _dispatch(self) -> None:
+        """Give every task that may run now to a member, the emptiest first; wake as many sleeping members as there are tasks left over."""
+        while self._queue:
+            if self._queue[0].answer.done():  # nobody waits for it any more
+                heapq.heappop(self._queue)
+                continue
+            member = self._free_member(self._queue[0])
+            if member is None:
                 break
-            if not task.answer.done():
-                flight.append((task, None))
+            member.flight.append((heapq.heappop(self._queue), None))
+            member.filled.set()
+        starting = sum(m.wanted.is_set() and not m.ready for m in self._members)
+        for member in self._members:
+            if starting >= len(self._queue):
+                break
+            if not member.ready and not member.wanted.is_set():
+                member.wanted.set()
+                starting += 1
 
-    def _settle(self, task: _Task, reply: dict[str, Any]) -> None:
+    def _free_member(self, task: Task) -> _Member | None:
+        """An empty one; or one whose second slot is free while enough tasks are left for everybody. A task with a strike travels alone."""
+        standing = [m for m in self._members if m.stands]
+        empty = next((m for m in standing if not m.flight), None)
+        if empty is not None or task.strikes or len(self._queue) <= len(standing):
+            return empty
+        return next((m for m in standing if len(m.flight) < SLOTS and not any(t.strikes for t, _ in m.flight)), None)
+
+    async def _serve(self, member: _Member) -> None:
+        """A member's life: start an actor when there is work, keep it filled, hand answers back, replace it when it fails."""
+        try:
+            while not member.retiring or member.flight:
+                if not member.ready:
+                    await member.wanted.wait()
+                    if member.retiring or not await self._started(member):
+                        continue
+                    self._dispatch()
+                if not member.flight:
+                    member.filled.clear()
+                    await member.filled.wait()
+                    continue
+                await self._step(member)
+                self._dispatch()
+        finally:
+            self._kill(member)
+            if member in self._members:
+                self._members.remove(member)
+
+    async def _step(self, member: _Member) -> None:
+        """Wait for the member's first task."""
+        for i, (task, ref) in enumerate(member.flight):
+            if ref is None:
+                member.flight[i] = (task, member.actor.run.remote(task.name, task.request, task.key))
+        task, ref = member.flight[0]
+        began = time.monotonic()
+        try:
+            reply = await asyncio.wait_for(ref, self._timeout_s)
+        except Exception as e:  # whatever it is, somebody waits for an answer and the pool goes on
+            await self._lost(member, e)
+            return
+        member.flight.popleft()
+        self._took_s.append(time.monotonic() - began)
+        self._settle(task, reply)
+
+    async def _started(self, member: _Member) -> bool:
+        """Whether the member has got an actor that answered, so that its start is not counted as a task's time."""
+        began = time.monotonic()
+        member.actor = self._launch()
+        try:
+            member.ready = await asyncio.wait_for(member.actor.ready.remote(), START_TIMEOUT_S)
+        except Exception as e:
+            self._kill(member)
+            self._failed_starts += 1
+            self._notice("start", self.name)
+            if self._failed_starts >= STARTS:
+                self._give_up(f"no worker of pool {self.name} could be started: {told(e, START_TIMEOUT_S)}")
+            await asyncio.sleep(min(BACKOFF_MAX_S, BACKOFF_S * 2**self._failed_starts))
+            return False
+        self._failed_starts = 0
+        self._loads_s.append(time.monotonic() - began)
+        return True
+
+    def _give_up(self, why: str) -> None:
+        for task in self._queue:
+            if not task.answer.done():
+                task.answer.set_exception(Transient(why))
+        self._queue.clear()
+
+    def _kill(self, member: _Member) -> None:
+        import ray
+
+        if member.actor is not None:
+            with contextlib.suppress(Exception):
+                ray.kill(member.actor)
+        member.actor, member.ready = None, {}
+        member.wanted.clear()
+
+    # --- faults
+
+    async def _lost(self, member: _Member, error: Exception) -> None:
+        """The member's actor is gone or has to go. Tasks that only waited there go elsewhere unblamed."""
+        task, _ = member.flight.popleft()
+        others = [other for other, _ in member.flight]
+        member.flight.clear()
+        ready = member.ready
+        self._kill(member)
+        for other in others:
+            self.put(other)
+        if nobodys_fault(error):
+            self._move(task, told(error, self._timeout_s))
+            return
+        lines = await _last_words(ready)
+        details = "".join(traceback.format_exception(error))[-4000:]
+        self._strike(task, told(error, self._timeout_s), f"{details}\nthe worker's last lines:\n{lines}" if lines else details)
+
+    def _settle(self, task: Task, reply: dict[str, Any]) -> None:
         kind = reply.pop("type")
         if task.answer.done():
             return
@@ -290,15 +283,86 @@ class Pool:
             task.answer.set_result(Outcome.model_validate(reply))
         elif reply["response"] == "out_of_space":
             task.answer.set_exception(OutOfSpace(reply["message"]))
+        elif reply["response"] == "out_of_memory":
+            task.answer.set_exception(OutOfMemory(reply["message"]))
+        elif reply["response"] == "transient":
+            self._stumble(task, reply["message"])
         else:
             self._strike(task, reply["message"], reply["details"])
 
-    def _strike(self, task: _Task, why: str, details: str) -> None:
+    def _strike(self, task: Task, why: str, details: str) -> None:
+        self._notice("strike", task.name)
         task.strikes.append(why)
-        if task.answer.done():
-            return
         if len(task.strikes) < STRIKES:
-            self.put(task)
-        else:
+            self._again(task, 0.0)
+        elif not task.answer.done():
             causes = "; then: ".join(dict.fromkeys(task.strikes))
             task.answer.set_exception(Quarantined(f"step {task.name} failed {len(task.strikes)} times: {causes}", details))
+
+    def _stumble(self, task: Task, why: str) -> None:
+        """A fault that may pass: later again, a bounded number of times."""
+        self._notice("stumble", task.name)
+        task.stumbles += 1
+        if task.stumbles < STUMBLES:
+            self._again(task, min(BACKOFF_MAX_S, BACKOFF_S * 2.0 ** (task.stumbles - 1)))
+        elif not task.answer.done():
+            task.answer.set_exception(Transient(f"step {task.name} was tried {STUMBLES} times: {why}"))
+
+    def _move(self, task: Task, why: str) -> None:
+        self._notice("move", task.name)
+        task.moves += 1
+        if task.moves < MOVES:
+            self._again(task, 0.0)
+        elif not task.answer.done():
+            task.answer.set_exception(Transient(f"step {task.name} lost {MOVES} workers, by no fault of its own: {why}"))
+
+    def _again(self, task: Task, after_s: float) -> None:
+        if not after_s:
+            self.put(task)
+            return
+
+        async def later() -> None:
+            await asyncio.sleep(after_s)
+            self.put(task)
+
+        waiting = asyncio.create_task(later())
+        self._later.add(waiting)
+        waiting.add_done_callback(self._later.discard)
+
+
+def nobodys_fault(error: Exception) -> bool:
+    """The node went, was preempted, or ran out of memory and Ray's monitor chose this worker."""
+    import ray
+
+    kinds = ray.exceptions
+    if isinstance(error, kinds.NodeDiedError | kinds.OutOfMemoryError | kinds.ActorUnavailableError | kinds.ActorUnschedulableError):
+        return True
+    words = str(error).lower()
+    return isinstance(error, kinds.RayActorError) and (
+        error.preempted
+        or any(sign in words for sign in ("node has died", "node was terminated", "node died", "memory monitor", "low on memory"))
+    )
+
+
+def told(error: Exception, timeout_s: float) -> str:
+    """An error of a remote call in one line."""
+    import ray
+
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, TimeoutError):
+        return f"no answer in {timeout_s:g} s"
+    if isinstance(error, ray.exceptions.RayActorError):
+        return f"its worker died: {lines[0] if lines else 'no reason given'}"
+    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
+
+
+async def _last_words(ready: dict[str, str]) -> str:
+    """The end of a dead worker's standard error, read on its node; empty where that is gone too."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    with contextlib.suppress(Exception):
+        there = NodeAffinitySchedulingStrategy(ready["node"], soft=False)
+        reading = ray.remote(last_lines).options(num_cpus=0, scheduling_strategy=there).remote(ready["stderr"])
+        return str(await asyncio.wait_for(reading, 10.0))
+    return ""

@@ -5,37 +5,43 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import math
+import functools
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from agents import prompts
 from agents.brains.base import ROLES
 from agents.text import clean
+from factory.admission import SLOTS, Admission, Line, PoolLoad, empty_loads, route_of
+from factory.brain_pool import BRAIN
 from factory.choice import Choice, Decision, distinct
+from factory.engine import Engine
 from factory.index import Index, index_clips, index_gallery, write_index
 from factory.loop import make_pair
 from factory.memo import Memo
-from factory.plan import Job, Plan, SlicePlan, block_count, block_of, make_plan
-from factory.pool import Engine, Quarantined
+from factory.plan import Job, Plan, block_count, block_of, make_plan
+from factory.pool import Quarantined
 from factory.progress import Progress
 from factory.sources import Finder
 from factory.stages import Stages
 from factory.workbench import sweep_temporary
 from generators import registry
 from manifests.errors import BadRecipe, MotionpairError, NeedsReview, OutOfSpace, Rejected, Transient
-from manifests.ledger import JobState, Ledger
+from manifests.ledger import JobState, Ledger, State
 from manifests.recipe import Recipe, Source
 from manifests.records import digest_of
 from manifests.release import ReleaseMeta
 from manifests.sealing import write_release
 from manifests.store import Store
 
-IN_FLIGHT_PER_WORKER = 3
-"""jobs under way per worker of the largest pool: enough that later steps always find work"""
+LOOK_EVERY_S = 1.0
+"""how often the admission looks whether the pools have room, besides whenever a job ends"""
+
+UNMADE: tuple[State, State] = ("quarantined", "undecided")
+"""a task that kills its worker or fails for no known reason; a machine that did not get better"""
 
 
 @dataclass
@@ -152,38 +158,20 @@ class Run:
         self.progress.enter("making pairs")
         self.progress.begin_pairs({p.name: p.spec.quota for p in plan.slices}, {p.name: len(p.jobs) for p in plan.slices})
         stages = Stages(self.recipe, self.memo)
+        choices = [Choice(part, self.recipe.reference.in_target_max, self.recipe.duplicates) for part in plan.slices]
+        routes = {part.name: route_of(self.recipe, part.name) for part in plan.slices}
+        make = functools.partial(self._job, stages=stages)
+        admission = Admission(choices, routes, make, self._may_spend, self._loads, self._show)
+        looking = asyncio.create_task(_regularly(admission.look_again))
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._slice(part, stages)) for part in plan.slices]
-        except BaseExceptionGroup as e:
-            raise _first(e) from None
-        return [task.result() for task in tasks]
-
-    async def _slice(self, part: SlicePlan, stages: Stages) -> Choice:
-        """Jobs are admitted in plan order, a few ahead; which of them ends first changes nothing but the waiting."""
-        choice = Choice(part, self.recipe.reference.in_target_max, self.recipe.duplicates)
-        running: dict[asyncio.Task[Decision], int] = {}
-        following = 0
-        try:
-            while not choice.full:
-                wanted = min(math.ceil((part.spec.quota - choice.likely) / part.spec.acceptance), self._window())
-                while following < len(part.jobs) and len(running) < wanted and self._may_spend():
-                    running[asyncio.create_task(self._job(part.jobs[following], stages))] = following
-                    following += 1
-                self.progress.running[part.name] = len(running)
-                if not running:
-                    break
-                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    choice.decide(running.pop(task), task.result())
-                self._show(choice)
+            return await admission.run()
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            self.progress.running[part.name] = 0
-        choice.close()
-        return choice
+            looking.cancel()
+
+    def _loads(self) -> dict[str, PoolLoad]:
+        """What the pools have to do; those that have not begun stand there as the recipe keeps them warm."""
+        loads = self.engine.load().items()
+        return empty_loads(self.recipe) | {pool: PoolLoad(size if pool == BRAIN else SLOTS * size, busy) for pool, (busy, size) in loads}
 
     async def _job(self, job: Job, stages: Stages) -> Decision:
         """One job to its answer; nothing disappears."""
@@ -198,11 +186,13 @@ class Run:
             raise
         except Quarantined as e:
             decision = Decision("quarantined", e.code, f"{e.message}\n{e.details}".strip())
-        except (Transient, MotionpairError) as e:
+        except Transient as e:
+            decision = Decision("undecided", e.code, e.message)
+        except MotionpairError as e:
             decision = Decision("quarantined", e.code, e.message)
         if decision.state == "rejected":
             self._rejected[decision.reason] += 1
-        elif decision.state == "quarantined":
+        elif decision.state in UNMADE:
             self._quarantined.add(job.id)
         state = JobState(
             job=job.id, slice=job.slice, task=job.task, split=job.split, state=decision.state, reason=decision.reason,
@@ -210,11 +200,6 @@ class Run:
         )  # fmt: skip
         self.ledger.set_job(state)
         return decision
-
-    def _window(self) -> int:
-        largest = max((int(p.workers[0]) for p in self.recipe.pools.values()), default=1)
-        endpoint = self.recipe.agents.brain.endpoint
-        return max(2, IN_FLIGHT_PER_WORKER * largest, endpoint.in_flight if endpoint else 0)
 
     def gpu_hours(self) -> float:
         """Spent so far, by the ledger."""
@@ -235,8 +220,9 @@ class Run:
                 return False
         return True
 
-    def _show(self, choice: Choice) -> None:
-        self.progress.accepted[choice.part.name] = choice.likely
+    def _show(self, line: Line) -> None:
+        self.progress.accepted[line.name] = line.choice.likely
+        self.progress.running[line.name] = line.in_flight
         self.progress.rejected, self.progress.quarantined = self._rejected, len(self._quarantined)
         self.progress.changed()
 
@@ -248,7 +234,7 @@ class Run:
         accepted = Counter(job.slice for job, _ in taken)
         left_out = [entry for c in choices for entry in c.left_out] + twice
         reasons = Counter(entry.reason for entry in left_out if entry.reason)
-        quarantined = [s for s in self.ledger.jobs("quarantined") if s.job in self._quarantined]
+        quarantined = [s for state in UNMADE for s in self.ledger.jobs(state) if s.job in self._quarantined]
         result = RunResult(None, False, accepted, quotas, reasons, quarantined, index, self.memo.ran, self.memo.reused, tuple(self._spent))
         blocks = block_count(self.recipe)
         if taken:
@@ -281,11 +267,10 @@ def recipe_digest(recipe: Recipe) -> str:
     return digest_of(value)
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+async def _regularly(look: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        look()
 
 
 @contextlib.asynccontextmanager

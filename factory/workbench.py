@@ -40,7 +40,7 @@ def sweep_temporary() -> None:
 class Fault(Frozen):
     """A call that ended without an outcome: nothing is remembered of it."""
 
-    response: Literal["transient", "out_of_space", "error"]
+    response: Literal["transient", "out_of_memory", "out_of_space", "error"]
     message: str
     details: str = ""
     """traceback"""
@@ -162,6 +162,6 @@ def _fault(error: Exception) -> Fault:
     message = f"{type(error).__name__}: {error}" if not hasattr(error, "message") else str(error)
     if isinstance(error, OutOfSpace) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
         return Fault(response="out_of_space", message=message, details=details)
-    if isinstance(error, MemoryError):
-        return Fault(response="transient", message=OutOfMemory("the worker ran out of memory").message, details=details)
+    if isinstance(error, MemoryError | OutOfMemory) or type(error).__name__ == "OutOfMemoryError":  # torch's, which need not be here
+        return Fault(response="out_of_memory", message=f"the worker's memory is too small: {message}", details=details)
     return Fault(response="transient" if isinstance(error, Transient) else "error", message=message, details=details)

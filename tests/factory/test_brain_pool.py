@@ -17,7 +17,7 @@ from running import Material
 from scripted_server import STALL_S, Act, ScriptedServer, completion
 
 from agents.brains.base import CaptionerFacts, Scene
-from factory.pool import Engine
+from factory.engine import Engine
 from factory.progress import Progress
 from factory.run import Run, Workplace
 from factory.work.asking import AskRequest, ask_model

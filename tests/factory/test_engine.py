@@ -11,8 +11,9 @@ import pytest
 from running import Finished, Material
 
 from factory import steps
+from factory.engine import Engine
 from factory.memo import Memo
-from factory.pool import Engine, Pool, Quarantined
+from factory.pool import Pool, Quarantined, _Member
 from factory.work.making import AnimateRequest, Synthetic, generate_video
 from factory.workbench import Workbench
 from manifests import media
@@ -55,7 +56,7 @@ async def together(recipe: Recipe, folder: Path, requests: list[AnimateRequest])
     """All requests at once through memo, engine, Ray and back; errors as values."""
     store = Store(folder / "store")
     with Ledger(folder / "ledger.sqlite", store) as ledger:
-        async with Engine(recipe, store.url, {}) as engine:
+        async with Engine(recipe, store, ledger, {}) as engine:
             memo = Memo(store, ledger, engine)
             calls = [memo.call(generate_video, r, f"{i:064d}", "cpu") for i, r in enumerate(requests)]
             return await asyncio.gather(*calls, return_exceptions=True), memo
@@ -80,7 +81,7 @@ def test_what_broke_once_is_not_tried_again_by_the_next_job(request_for, recipe:
     async def work() -> tuple[list[object], int]:
         store = Store(tmp_path / "store")
         with Ledger(tmp_path / "ledger.sqlite", store) as ledger:
-            async with Engine(recipe, store.url, {}) as engine:
+            async with Engine(recipe, store, ledger, {}) as engine:
                 memo = Memo(store, ledger, engine)
                 request = request_for("KillerOnce", mark=str(tmp_path / "never" / "there"))
                 first = await asyncio.gather(memo.call(generate_video, request, RANK, "cpu"), return_exceptions=True)
@@ -149,7 +150,7 @@ def test_who_gives_up_takes_no_shared_step_along(request_for, recipe: Recipe, tm
     async def work() -> object:
         store = Store(tmp_path / "store")
         with Ledger(tmp_path / "ledger.sqlite", store) as ledger:
-            async with Engine(recipe, store.url, {}) as engine:
+            async with Engine(recipe, store, ledger, {}) as engine:
                 memo = Memo(store, ledger, engine)
                 first, second = (asyncio.create_task(memo.call(generate_video, request_for("Ticker"), RANK, "cpu")) for _ in range(2))
                 await asyncio.sleep(0.1)
@@ -178,10 +179,11 @@ def test_closing_a_pool_does_not_wait_for_a_server_that_swallowed_its_cancellati
 
     async def work() -> bool:
         pool = Pool.__new__(Pool)
-        pool._servers = [asyncio.create_task(stubborn()) for _ in range(2)]
+        servers = [asyncio.create_task(stubborn()) for _ in range(2)]
+        pool._members, pool._later = [_Member(server=server) for server in servers], set()
         await asyncio.sleep(0)
         await asyncio.wait_for(pool.close(), 10)
-        return all(server.done() for server in pool._servers)
+        return all(server.done() for server in servers)
 
     assert asyncio.run(work())
 

@@ -1,0 +1,96 @@
+"""All pools of a run on Ray: which pool a step goes to, how large each is, what is told of them.
+
+Ray is started with the first call that needs a worker, so a run with nothing left to do never starts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any
+
+from factory import cluster
+from factory.brain_pool import BRAIN, BrainPool
+from factory.pool import Pool, Task
+from factory.steps import Step
+from factory.worker import Worker
+from manifests.errors import OutOfMemory
+from manifests.ledger import Ledger
+from manifests.recipe import PoolSpec, Recipe
+from manifests.records import Frozen
+from manifests.store import Outcome, Store
+
+
+class Engine:
+    """All pools of a run. Use as an async context manager."""
+
+    def __init__(self, recipe: Recipe, store: Store, ledger: Ledger, files: dict[str, str], address: str | None = None) -> None:
+        self._recipe, self._store, self._ledger, self._files, self._address = recipe, store, ledger, files, address
+        self._brain: BrainPool | None = None
+        self._pools: dict[str, Pool] = {}
+        self._lock = asyncio.Lock()
+        self._numbers = itertools.count()
+        self._ours = False
+        """whether we started Ray and so have to stop it"""
+
+    async def __aenter__(self) -> Engine:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for pool in self._pools.values():
+            await pool.close()
+        if self._brain:
+            self._brain.close()
+        if self._ours:
+            import ray
+
+            await asyncio.to_thread(ray.shutdown)
+
+    async def run(self, step: Step[Any, Any], request: Frozen, key: str, rank: str, pool: str) -> Outcome:
+        """Run a step on a pool's worker. Raises Quarantined, Transient or OutOfSpace; a rejection is an Outcome."""
+        if pool == BRAIN:
+            return await (await self._eyes()).ask(step, request, key)
+        try:
+            return await self._on(pool, step, request, key, rank)
+        except OutOfMemory:
+            larger = self._spec(pool).larger
+            if larger is None:
+                raise
+        return await self._on(larger, step, request, key, rank)
+
+    async def _on(self, pool: str, step: Step[Any, Any], request: Frozen, key: str, rank: str) -> Outcome:
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        priority = (-step.depth, rank, next(self._numbers))
+        (await self._pool(pool)).put(Task(priority, step.name, request.model_dump(mode="json"), key, answer))
+        return await answer
+
+    def load(self) -> dict[str, tuple[int, int]]:
+        """Pool → (busy workers, workers)."""
+        brain = {BRAIN: (self._brain.busy, self._brain.size)} if self._brain else {}
+        return {name: (pool.busy, pool.size) for name, pool in self._pools.items()} | brain
+
+    async def _eyes(self) -> BrainPool:
+        endpoint = self._recipe.agents.brain.endpoint
+        assert endpoint is not None, "nothing is asked without an endpoint"
+        await self._start()
+        self._brain = self._brain or BrainPool(endpoint, self._store, self._ledger)
+        return self._brain
+
+    async def _pool(self, name: str) -> Pool:
+        if name not in self._pools:
+            await self._start()
+        if name not in self._pools:
+            import ray
+
+            spec = self._spec(name)
+            made = ray.remote(Worker).options(**cluster.actor_options(spec))
+            about = (str(self._store.url), self._files, name)
+            self._pools[name] = Pool(name, int(spec.workers[0]), spec.timeout_s, lambda: made.remote(*about))
+        return self._pools[name]
+
+    def _spec(self, name: str) -> PoolSpec:
+        return self._recipe.pools.get(name, PoolSpec())
+
+    async def _start(self) -> None:
+        async with self._lock:
+            self._ours = await asyncio.to_thread(cluster.start, self._recipe.pools, self._address) or self._ours
