@@ -71,3 +71,9 @@ class Damaged(MotionpairError):
     """Stored bytes are not what their digest says."""
 
     code = "damaged"
+
+    def __init__(self, message: str, code: str | None = None, digest: str = "") -> None:
+        super().__init__(message, code)
+        self.args = (message, code, digest)
+        self.digest = digest
+        """of the artifact, where it is one"""
