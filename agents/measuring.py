@@ -21,6 +21,7 @@ from agents.measures import (
     clothing,
     hands_face,
     identity,
+    limb_colour,
     motion,
     people,
     silhouette,
@@ -184,6 +185,9 @@ def _limbs(seen: SyntheticVideo) -> Scores:
             if limb.shown <= scores.get(shown, 1.0):
                 scores |= {shown: limb.shown, told: limb.frames}
             scores[off] = max(scores.get(off, 0.0), limb.gap)
+        for part in limb_colour.contrasts(seen.painted_HWC[i], seen.painted_people[i], seen.frames_THWC, seen.people, track):
+            if part.ratio <= scores.get(f"contrast_{part.name}", 10.0):
+                scores |= {f"contrast_{part.name}": part.ratio, f"contrasted_{part.name}": part.frames}
     return scores
 
 

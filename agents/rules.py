@@ -119,7 +119,11 @@ def _limbs(scores: Scores, spec: CheckerSpec) -> list[Finding]:
     for side in ("left", "right"):
         for limb, both in LIMBS:
             name = f"{side}_{limb}"
-            if scores.get(f"told_{name}", 0) >= spec.limb_frames_min and scores[f"shown_{name}"] < spec.limb_shown_min:
+            bare = scores.get(f"told_{name}", 0) >= spec.limb_frames_min and scores[f"shown_{name}"] < spec.limb_shown_min
+            seen_through = (
+                scores.get(f"contrasted_{name}", 0) >= spec.limb_frames_min and scores[f"contrast_{name}"] < spec.limb_contrast_min
+            )
+            if bare or seen_through:
                 found = Finding(code="limb_missing", words=f"The {side} {limb} is missing; show both {both}, whole.")
                 out.setdefault((side, both), found)
     return list(out.values())

@@ -53,14 +53,19 @@ def run(asked: argparse.Namespace, cache: Cache) -> None:
     chosen = every[:2] if asked.quick else every[part - 1 :: parts]
     cast = planting.Cast(studio, every)
     found: dict[str, list[scoring.Judged]] = {kind: [] for kind in (cases.GOOD, *planting.KINDS)}
+    unusable = []
     for row in chosen:
-        base = studio.base(row)
+        try:
+            base = studio.base(row)
+        except MotionpairError as e:
+            unusable.append(f"{row.name}: {e.code}")
+            continue
         alone = row in rows.MORE_UNTOUCHED or (asked.quick and not row.characters)
         for case in [cases.good(base)] if alone else _cases(base, cast, once=asked.quick):
             seen = judge.look(case)
             found[case.kind].append(seen)
             _tell(case, seen, asked.sheets)
-    told = summary(found)
+    told = {**summary(found), "unusable": unusable}
     if not asked.quick and not asked.tuning and parts == 1:
         told["by_eye"], kept = _by_eye(studio, judge, asked.sheets)
         untouched = [j for j in found[cases.GOOD] if not j.row.characters]

@@ -119,6 +119,8 @@ class CheckerSpec(Frozen):
     """share of a stranger's pixels inside a character's box from which it is a ghost of the character"""
     limb_shown_min: float = Field(default=0.5, ge=0, le=1)
     """how much of an arm, a leg, a forearm or a shank must be there, of what its mask shows in the clip"""
+    limb_contrast_min: float = Field(default=0.25, ge=0)
+    """how much it must stand out against what lies beside it, over how much the painted one would"""
     limb_frames_min: int = Field(default=6, ge=1)
     """frames in which a limb must be told to be missed"""
     mask_joints_min: float = Field(default=0.85, ge=0, le=1)

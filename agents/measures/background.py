@@ -42,6 +42,8 @@ SCENE_FRAMES = 12
 """that the clip's empty scene is the median of"""
 BARE_LEAST = 40
 """pixels of the real person's silhouette, over all frames, that the character leaves bare, to judge a place"""
+BARE_SHARE = 0.004
+"""of the whole silhouette that must be bare: two silhouettes of the same person differ by less, a hand is more"""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def person_left(frames_THWC: Bytes, people_THW: Bools, clip_THWC: Bytes, real_TH
         alone.append(_tile_sums((added * added).mean(2), bare))
         pixels.append(_tile_sums(bare, bare))
     share = float(sum(p.sum() for p in pixels) / max(1, np.count_nonzero(real)))
-    if not pixels:
+    if share < BARE_SHARE:
         return PersonLeft(float("nan"), float("nan"), share)
     both_n, alone_n, pixels_n = (np.sum(x, axis=0) for x in (both, alone, pixels))
     tell = (pixels_n >= BARE_LEAST) & (alone_n > APART**2 * pixels_n)

@@ -3,6 +3,7 @@ network than the mask."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from agents.measures.agreement import Body, body_of, expected
 from agents.measures.motion import longest_run
-from generators.poses.curves import VISIBLE
+from generators.poses.curves import VISIBLE, Bools
 from generators.poses.tracks import BODY, INDEX, Bytes, People
 
 JOINTS = [INDEX[name] for name in BODY]
@@ -110,30 +111,33 @@ def _limb(name: str, rows_Nx3: npt.NDArray[np.float64]) -> Limb:
 
 
 def _covers(body: Body, torso_px: float, t: int, mask_HW: Bytes, names: list[str]) -> dict[str, float]:
-    """Share of the free core of each named limb that lies on the mask, for those of which enough is free and in the picture."""
+    """Share of the free core of each named limb that lies on the mask."""
+    return {name: float((mask_HW[free] > SOLID).mean()) for name, free in free_cores(body, torso_px, t, mask_HW.shape, names).items()}
+
+
+def free_cores(body: Body, torso_px: float, t: int, size_hw: tuple[int, ...], names: Sequence[str]) -> dict[str, Bools]:
+    """The inner part (H, W) of each named part of a limb that lies clear of the rest of the body, for those of which enough does."""
     if not names:
         return {}
-    rest = {
-        limb: _drawn(body, t, chain, ROUND_ABOUT * RADII[limb.split("_")[1]] * torso_px, mask_HW.shape) for limb, chain in CHAINS.items()
-    }
-    middle = _drawn(body, t, ("neck", "nose"), HEAD_RADIUS * torso_px, mask_HW.shape)
-    middle |= _drawn(body, t, (*TRUNK, TRUNK[0]), TRUNK_RADIUS * torso_px, mask_HW.shape)
+    rest = {limb: drawn(body, t, chain, ROUND_ABOUT * RADII[limb.split("_")[1]] * torso_px, size_hw) for limb, chain in CHAINS.items()}
+    middle = drawn(body, t, ("neck", "nose"), HEAD_RADIUS * torso_px, size_hw)
+    middle |= drawn(body, t, (*TRUNK, TRUNK[0]), TRUNK_RADIUS * torso_px, size_hw)
     cv2.fillConvexPoly(middle, cv2.convexHull(_fixed([body.xy[joint][t] for joint in TRUNK])), 1, cv2.LINE_8, SUBPIXEL)
     out = {}
     for name in names:
         limb, chain = PARTS[name]
-        core = _drawn(body, t, chain, RADII[name.split("_")[1]] * torso_px, mask_HW.shape, ROOT)
+        core = drawn(body, t, chain, RADII[name.split("_")[1]] * torso_px, size_hw, ROOT)
         free = (core & ~np.bitwise_or.reduce([middle, *(area for other, area in rest.items() if other != limb)])) > 0
         if free.sum() > FREE * core.sum():
-            out[name] = float((mask_HW[free] > SOLID).mean())
+            out[name] = free
     return out
 
 
-def _drawn(body: Body, t: int, joints: tuple[str, ...], radius_px: float, shape: tuple[int, ...], skip: float = 0.0) -> Bytes:
+def drawn(body: Body, t: int, joints: tuple[str, ...], radius_px: float, size_hw: tuple[int, ...], skip: float = 0.0) -> Bytes:
     """A chain of capsules, 1 inside; the first `skip` of its first bone is left out."""
     points = [body.xy[joint][t] for joint in joints]
     points[0] = points[0] + skip * (points[1] - points[0])
-    out = np.zeros(shape, np.uint8)
+    out = np.zeros(size_hw, np.uint8)
     cv2.polylines(out, [_fixed(points)], False, 1, max(1, round(2 * radius_px)), cv2.LINE_8, SUBPIXEL)
     return out
 

@@ -63,6 +63,9 @@ def test_a_missing_limb_is_named() -> None:
     assert found[0].words == "The left arm is missing; show both arms, whole."
     assert "right leg" in found[1].words
     assert codes(shown_left_arm=0.1, told_left_arm=2) == [], "two frames are too few to tell"
+    assert codes(contrast_left_shank=0.1, contrasted_left_shank=16) == ["limb_missing"], "the mask has it, the picture has not"
+    assert codes(contrast_left_shank=0.1, contrasted_left_shank=2) == []
+    assert codes(contrast_left_shank=0.1, contrasted_left_shank=16, shown_left_leg=0.1) == ["limb_missing"], "told once"
     assert codes(shown_left_arm=0.1, follows=0.0) == ["motion_differs"], "it is somewhere else"
 
 
