@@ -50,8 +50,8 @@ T = TypeVar("T")
 
 
 class Remote:
-    """See manifests.store.disk.Files. Raises Transient when the server stays away, OutOfSpace when it refuses, BadRecipe when what was asked
-    for can't be: no such bucket, no credentials."""
+    """See manifests.store.disk.Files. Raises Transient when the server stays away, OutOfSpace when it refuses, BadRecipe when what was
+    asked for can't be: no such bucket, no credentials."""
 
     def __init__(self, url: str, patience_s: float = PATIENCE_S) -> None:
         self.url = url
@@ -86,7 +86,7 @@ class Remote:
         return made
 
     def _created(self, name: str, body: bytes) -> bool:
-        """One conditional upload. An answer that was lost makes the second try find the first one's file: that is another writer's to us."""
+        """One conditional upload. A lost answer makes the second try find the first one's file: it counts as another writer's."""
         try:
             self._ask(self._fs.pipe_file, self._path(name), body, mode="create")
         except FileExistsError:
@@ -233,7 +233,7 @@ def _filesystem(url: str) -> tuple[Any, str]:
     """fsspec's filesystem of an address and the root in it. Raises BadRecipe."""
     parts = urlsplit(url)
     user, at, _ = parts.netloc.rpartition("@")
-    if at and (parts.scheme in ("s3", "s3a") or ":" in user) or parts.query:
+    if (at and (parts.scheme in ("s3", "s3a") or ":" in user)) or parts.query:
         raise BadRecipe(
             f"the store's address ({parts.scheme}://…) must not hold credentials; give them in the environment, as to any AWS tool."
         )
