@@ -95,7 +95,7 @@ def test_a_row_that_cannot_be_read_is_taken_from_the_store(tmp_path: Path) -> No
     with Ledger(path, store) as ledger:
         ledger.record(kept)
         with sqlite3.connect(path) as db:
-            db.execute("UPDATE outcomes SET body = 'nonsense'")
+            db.execute("UPDATE bodies SET body = 'nonsense'")
         db.close()
         assert ledger.lookup(kept.key) == kept
 

@@ -1,0 +1,13 @@
+"""A SQLite index over the store's outcomes and calls: look-up, decisions on jobs, costs. The store is the truth; this file may be deleted.
+
+Write-ahead logging keeps every committed row through a SIGKILL. A file that SQLite can't read is moved aside and, where the store is
+at hand, filled again from it; so is one of an earlier format. What the store does not hold (jobs, quarantines, tries without an outcome) is
+lost with the file: the next run decides its jobs anew from the store, without repeating a step.
+"""
+
+from __future__ import annotations
+
+from manifests.ledger.index import Ledger
+from manifests.ledger.rows import JobCost, JobState, QuarantinedStep, SliceCost, State, StepCost
+
+__all__ = ["JobCost", "JobState", "Ledger", "QuarantinedStep", "SliceCost", "State", "StepCost"]
