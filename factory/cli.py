@@ -161,6 +161,34 @@ def plan(
 
 
 @app.command()
+def simulate(
+    recipe: RecipeArg,
+    gpus: Annotated[list[str] | None, typer.Option("--gpus", help="TYPE=COUNT, as H100=64; may be repeated.")] = None,
+    cpus: Annotated[int | None, typer.Option("--cpus", min=1, help="CPU cores for all pools.")] = None,
+    hours: Annotated[float | None, typer.Option("--hours", min=0.01, help="How long; without it until the quotas are met.")] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", min=1, help="How many jobs are planned; without it more than enough.")] = None,
+    seconds: Annotated[list[str] | None, typer.Option("--seconds", help="GENERATOR=S: seconds of one call; may be repeated.")] = None,
+    source: Annotated[Path | None, typer.Option("--from", help="A run's output folder: its measured times are taken.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn.")] = 0,
+) -> None:
+    """Simulate the recipe on so many GPUs: rate, how busy the pools are, days and GPU-hours to the quotas, the bottleneck."""
+    from factory.simulate.report import tell
+    from factory.simulate.simulation import budget_for
+    from factory.simulate.simulation import simulate as simulated
+    from factory.simulate.times import counts, times_of
+    from generators import registry
+    from manifests.recipe import load_recipe
+
+    with plainly():
+        made = load_recipe(recipe)
+        registry.check(made, to_run=False)
+        times = times_of(made, source, counts("--seconds", seconds or []))
+        given = {kind: int(count) for kind, count in counts("--gpus", gpus or []).items()}
+        result = simulated(made, budget_for(made, given, cpus), times, hours, jobs, seed)
+        tell(made, times, result, out_console)
+
+
+@app.command()
 def status(
     folder: Annotated[Path, typer.Argument(help="A run's output folder.")],
     calls: Annotated[bool, typer.Option("--calls", help="What questions to a model cost, by role.")] = False,

@@ -56,6 +56,13 @@ def actor_options(spec: PoolSpec) -> dict[str, Any]:
     return options
 
 
+def nodes() -> list[dict[str, float]]:
+    """Resources of every node that is alive."""
+    import ray
+
+    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
 def _knock(address: str) -> None:
     """Raise OSError at once where nothing listens: Ray itself would wait for many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -74,17 +81,15 @@ def _check_machine(pools: dict[str, PoolSpec]) -> None:
 
 def check_places(pools: dict[str, PoolSpec]) -> None:
     """Raise BadRecipe for a pool whose worker fits on no node of the cluster."""
-    import ray
-
-    nodes: list[dict[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    there = nodes()
     for name, spec in pools.items():
         asked = {"CPU": spec.cpus, "GPU": spec.gpus, "memory": (spec.memory_gb or 0) * 1e9, **spec.resources}
         if spec.accelerator:
             asked[f"accelerator_type:{spec.accelerator}"] = 0.001
-        if any(all(node.get(kind, 0) >= count for kind, count in asked.items()) for node in nodes):
+        if any(all(node.get(kind, 0) >= count for kind, count in asked.items()) for node in there):
             continue
-        kinds = sorted({kind.partition(":")[2] for node in nodes for kind in node if kind.startswith("accelerator_type:")})
-        largest = ", ".join(f"{max(node.get(kind, 0) for node in nodes):g} {kind}s" for kind in ("CPU", "GPU"))
+        kinds = sorted({kind.partition(":")[2] for node in there for kind in node if kind.startswith("accelerator_type:")})
+        largest = ", ".join(f"{max(node.get(kind, 0) for node in there):g} {kind}s" for kind in ("CPU", "GPU"))
         wish = f"{spec.cpus:g} CPUs, {spec.gpus:g} GPUs" + (f" of type {spec.accelerator}" if spec.accelerator else "")
         wish += (f", {spec.memory_gb:g} GB" if spec.memory_gb else "") + "".join(f", {n:g} {kind}" for kind, n in spec.resources.items())
         have = f"the largest node has {largest}; accelerators there are: {', '.join(kinds) or 'none'}"

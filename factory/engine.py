@@ -1,15 +1,18 @@
 """All pools of a run on Ray: which pool a step goes to, how large each is, what is told of them.
 
-Ray is started with the first call that needs a worker, so a run with nothing left to do never starts it.
+Ray is started with the first call that needs a worker, so a run with nothing left to do never starts it. Once a second `factory.scaling` is
+asked for the pools' sizes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
-from factory import cluster
+from factory import cluster, scaling
 from factory.brain_pool import BRAIN, BrainPool
 from factory.pool import Pool, Task
 from factory.steps import Step
@@ -19,6 +22,9 @@ from manifests.ledger import Ledger
 from manifests.recipe import PoolSpec, Recipe
 from manifests.records import Frozen
 from manifests.store import Outcome, Store
+
+SCALING_S = 1.0
+"""between two looks at the pools' sizes"""
 
 
 class Engine:
@@ -32,11 +38,19 @@ class Engine:
         self._numbers = itertools.count()
         self._ours = False
         """whether we started Ray and so have to stop it"""
+        self._scaler: asyncio.Task[None] | None = None
+        self.forecast = scaling.Forecast(recipe)
+        """of the calls to come; whoever decides jobs tells it"""
+        self.wanting: Mapping[str, int] = {}
+        """slice → pairs that are still wanted"""
 
     async def __aenter__(self) -> Engine:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._scaler:
+            self._scaler.cancel()
+            await asyncio.gather(self._scaler, return_exceptions=True)
         for pool in self._pools.values():
             await pool.close()
         if self._brain:
@@ -62,12 +76,20 @@ class Engine:
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         priority = (-step.depth, rank, next(self._numbers))
         (await self._pool(pool)).put(Task(priority, step.name, request.model_dump(mode="json"), key, answer))
-        return await answer
+        try:
+            return await answer
+        finally:
+            self.forecast.called(rank, pool)
 
     def load(self) -> dict[str, tuple[int, int]]:
         """Pool → (busy workers, workers)."""
         brain = {BRAIN: (self._brain.busy, self._brain.size)} if self._brain else {}
         return {name: (pool.busy, pool.size) for name, pool in self._pools.items()} | brain
+
+    def calls(self) -> dict[str, tuple[int, int]]:
+        """Pool → (calls that run or wait, workers)."""
+        brain = {BRAIN: (self._brain.busy, self._brain.size)} if self._brain else {}
+        return {name: (pool.calls, pool.size) for name, pool in self._pools.items()} | brain
 
     async def _eyes(self) -> BrainPool:
         endpoint = self._recipe.agents.brain.endpoint
@@ -88,9 +110,41 @@ class Engine:
             self._pools[name] = Pool(name, int(spec.workers[0]), spec.timeout_s, lambda: made.remote(*about))
         return self._pools[name]
 
+    async def _keep_sizes(self) -> None:
+        """Resize the pools as their work and the cluster change."""
+        while True:
+            await asyncio.sleep(SCALING_S)
+            with contextlib.suppress(ConnectionError, RuntimeError):  # Ray can't be asked just now: nothing is changed
+                budget = scaling.budget_of(await asyncio.to_thread(cluster.nodes))
+                self._resize(scaling.targets(self._views(), budget))
+
+    def _resize(self, sizes: Mapping[str, int]) -> None:
+        for name, pool in self._pools.items():
+            if sizes.get(name, pool.size) != pool.size:
+                pool.resize(sizes[name])
+
+    def _views(self) -> list[scaling.PoolView]:
+        """The pools as they stand; those that nothing was asked of yet have their floor."""
+        coming = self.forecast.coming(self.wanting)
+        views = []
+        for name, spec in self._recipe.pools.items():
+            pool = self._pools.get(name)
+            if pool is None:
+                views.append(scaling.view_of(name, spec, int(spec.workers[0])))
+                continue
+            seen = pool.service()
+            views.append(
+                scaling.view_of(
+                    name, spec, pool.size, queued=pool.calls, coming=coming.get(name, 0.0), service_s=seen.mean_s,
+                    spread_s=seen.deviation_s, measured=seen.calls, load_s=seen.load_s or spec.load_s,
+                )
+            )  # fmt: skip
+        return views
+
     def _spec(self, name: str) -> PoolSpec:
         return self._recipe.pools.get(name, PoolSpec())
 
     async def _start(self) -> None:
         async with self._lock:
             self._ours = await asyncio.to_thread(cluster.start, self._recipe.pools, self._address) or self._ours
+            self._scaler = self._scaler or asyncio.create_task(self._keep_sizes())

@@ -124,6 +124,11 @@ class Pool:
         """Tasks that no member has taken."""
         return len(self._queue)
 
+    @property
+    def calls(self) -> int:
+        """Tasks that run or wait."""
+        return len(self._queue) + sum(len(m.flight) for m in self._members)
+
     def service(self) -> Service:
         """Recent service and load times."""
         count = len(self._took_s)

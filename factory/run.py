@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import functools
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from factory.pool import Quarantined
 from factory.progress import Progress
 from factory.sources import Finder
 from factory.stages import Stages
-from factory.workbench import sweep_temporary
+from factory.workplace import Workplace
 from generators import registry
 from manifests.errors import BadRecipe, MotionpairError, NeedsReview, OutOfSpace, Rejected, Transient
 from manifests.ledger import JobState, Ledger, State
@@ -35,7 +34,6 @@ from manifests.recipe import Recipe, Source
 from manifests.records import digest_of
 from manifests.release import ReleaseMeta
 from manifests.sealing import write_release
-from manifests.store import Store
 
 LOOK_EVERY_S = 1.0
 """how often the admission looks whether the pools have room, besides whenever a job ends"""
@@ -75,47 +73,6 @@ def with_material(recipe: Recipe, clips: str | None, characters: str | None) -> 
     if characters:
         update["gallery"] = recipe.gallery.model_copy(update={"characters": characters})
     return recipe.model_copy(update=update)
-
-
-class Workplace:
-    """An output folder with its store, ledger and lock. One run at a time works in it."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        with _writing(out):
-            out.mkdir(parents=True, exist_ok=True)
-            probe = out / ".writable"
-            probe.write_bytes(b"x")
-            probe.unlink()
-        self.store = Store(out.resolve() / "store")
-        self.store.sweep()
-        sweep_temporary()
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[Ledger]:
-        """The ledger, under the folder's lock. Raises BadRecipe when another run holds it."""
-        with _writing(self.out):
-            lock = (self.out / ".lock").open("w")
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BadRecipe(f"another run is working in {self.out}; wait for it or choose another --out.") from None
-            path = self.out / "ledger.sqlite"
-            fresh = not path.exists()
-            with Ledger(path, self.store) as ledger:
-                if fresh:
-                    ledger.rebuild(self.store)
-                ledger.catch_up(self.store)
-                yield ledger
-
-
-@contextlib.contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as e:
-        raise OutOfSpace(f"can't write to {out}: {e.strerror or e}. Choose another --out or fix its permissions.") from e
 
 
 class Run:
@@ -170,8 +127,8 @@ class Run:
 
     def _loads(self) -> dict[str, PoolLoad]:
         """What the pools have to do; those that have not begun stand there as the recipe keeps them warm."""
-        loads = self.engine.load().items()
-        return empty_loads(self.recipe) | {pool: PoolLoad(size if pool == BRAIN else SLOTS * size, busy) for pool, (busy, size) in loads}
+        loads = self.engine.calls().items()
+        return empty_loads(self.recipe) | {pool: PoolLoad(size if pool == BRAIN else SLOTS * size, calls) for pool, (calls, size) in loads}
 
     async def _job(self, job: Job, stages: Stages) -> Decision:
         """One job to its answer; nothing disappears."""
@@ -199,6 +156,7 @@ class Run:
             message=decision.message,
         )  # fmt: skip
         self.ledger.set_job(state)
+        self.engine.forecast.decided(job.rank, job.slice, decision.state == "accepted")
         return decision
 
     def gpu_hours(self) -> float:
@@ -221,6 +179,7 @@ class Run:
         return True
 
     def _show(self, line: Line) -> None:
+        self.engine.wanting = {**self.engine.wanting, line.name: max(0, line.choice.part.spec.quota - line.choice.likely)}
         self.progress.accepted[line.name] = line.choice.likely
         self.progress.running[line.name] = line.in_flight
         self.progress.rejected, self.progress.quarantined = self._rejected, len(self._quarantined)

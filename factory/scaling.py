@@ -236,9 +236,9 @@ class Forecast:
         self._calls: dict[str, Counter[str]] = {name: Counter() for name in recipe.slices}
         self._accepted: Counter[str] = Counter()
 
-    def called(self, rank: str, pool: str) -> None:
-        """A job's call to a pool has ended."""
-        self._under_way.setdefault(rank, Counter())[pool] += 1
+    def called(self, rank: str, pool: str, calls: int = 1) -> None:
+        """Calls of a job to a pool have ended."""
+        self._under_way.setdefault(rank, Counter())[pool] += calls
 
     def decided(self, rank: str, slice_name: str, accepted: bool) -> None:
         """A job has ended."""

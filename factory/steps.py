@@ -75,7 +75,9 @@ def step(depth: int, weights: tuple[str, ...] = ()) -> Callable[[Callable[[Q, Wo
 
     def register(function: Callable[[Q, Workbench], A]) -> Step[Q, A]:
         hints = inspect.get_annotations(function, eval_str=True, locals={"Workbench": object})
-        made: Step[Q, A] = Step(function.__name__, hints["request"], hints["return"], function, weights, depth)
+        module, name = function.__module__, function.__name__
+        name = name if module in WORK_MODULES else f"{module}:{name}"  # of somebody else: workers have to know where it stands
+        made: Step[Q, A] = Step(name, hints["request"], hints["return"], function, weights, depth)
         STEPS[made.name] = made
         return made
 
@@ -94,7 +96,7 @@ def async_step(depth: int) -> Callable[[Callable[[Q, Any], Coroutine[Any, Any, A
 def named(name: str) -> Step[Any, Any]:
     """The registered step. Raises KeyError."""
     if name not in STEPS:
-        for module in WORK_MODULES:
+        for module in [name.partition(":")[0]] if ":" in name else WORK_MODULES:
             importlib.import_module(module)
     return STEPS[name]
 
