@@ -33,6 +33,9 @@ OutOption = Annotated[Path, typer.Option("--out", help="Folder for the store, th
 ClipsOption = Annotated[str | None, typer.Option("--clips", help="Your clips (folder, file or glob) instead of the recipe's.")]
 CharactersOption = Annotated[str | None, typer.Option("--characters", help="Your character pictures instead of the recipe's.")]
 AddressOption = Annotated[str | None, typer.Option("--address", help="A running Ray cluster; without it Ray is started here.")]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="Where artifacts go instead of into --out: s3://BUCKET/PREFIX or a folder.")
+]
 
 
 @app.callback()
@@ -84,6 +87,7 @@ def run(
     clips: ClipsOption = None,
     characters: CharactersOption = None,
     address: AddressOption = None,
+    store: StoreOption = None,
 ) -> None:
     """Make the recipe's dataset. Asked for again, it goes on where it was."""
     from factory.progress import Progress
@@ -93,7 +97,7 @@ def run(
     with plainly("Run the same command again to resume."):
         made = with_material(load_recipe(recipe), clips, characters)
         with Progress(out_console) as progress:
-            result = asyncio.run(run_recipe(made, out, progress, address))
+            result = asyncio.run(run_recipe(made, out, progress, address, store))
         from factory.summary import tell_result
 
         tell_result(result, out_console)
@@ -192,12 +196,28 @@ def simulate(
 def status(
     folder: Annotated[Path, typer.Argument(help="A run's output folder.")],
     calls: Annotated[bool, typer.Option("--calls", help="What questions to a model cost, by role.")] = False,
+    quarantine: Annotated[bool, typer.Option("--quarantine", help="What failed for good: requests, errors, last lines.")] = False,
 ) -> None:
     """Accepted, rejected by reason, quarantined, and what it cost."""
-    from factory.summary import tell_calls, tell_status
+    from factory.status import tell_calls, tell_quarantine, tell_status
 
     with plainly():
-        (tell_calls if calls else tell_status)(folder, out_console)
+        if calls and quarantine:
+            raise BadRecipe("--calls and --quarantine: give one of them.")
+        (tell_calls if calls else tell_quarantine if quarantine else tell_status)(folder, out_console)
+
+
+@app.command()
+def retry(
+    folder: Annotated[Path, typer.Argument(help="A run's output folder.")],
+    job: Annotated[list[str] | None, typer.Option("--job", help="A job's id, or its first letters; may be repeated.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All quarantined and undecided jobs.")] = False,
+) -> None:
+    """Let the next run make jobs again that were quarantined or left undecided, once their cause is mended."""
+    from factory.status import retry_jobs
+
+    with plainly():
+        retry_jobs(folder, job or [], everything, out_console)
 
 
 @app.command()

@@ -233,16 +233,20 @@ async def _regularly(look: Callable[[], None]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def working(recipe: Recipe, out: Path, progress: Progress, address: str | None = None) -> AsyncIterator[Run]:
+async def working(
+    recipe: Recipe, out: Path, progress: Progress, address: str | None = None, store: str | None = None
+) -> AsyncIterator[Run]:
     """A run in an opened workplace, its workers stopped at the end."""
-    place = Workplace(out)
+    place = Workplace(out, store)
     with place.opened() as ledger:
         run = Run(recipe, place, ledger, progress, address)
         async with run.engine:
             yield run
 
 
-async def run_recipe(recipe: Recipe, out: Path, progress: Progress, address: str | None = None) -> RunResult:
+async def run_recipe(
+    recipe: Recipe, out: Path, progress: Progress, address: str | None = None, store: str | None = None
+) -> RunResult:
     """The whole run. Raises BadRecipe before anything starts, OutOfSpace in the middle; both leave what is finished for the next run."""
     registry.check(recipe, to_run=True)
     if recipe.agents.brain.endpoint:
@@ -251,7 +255,7 @@ async def run_recipe(recipe: Recipe, out: Path, progress: Progress, address: str
         key_of(recipe.agents.brain.endpoint)
     if recipe.agents.prompts:
         prompts.check(recipe.agents.prompts)
-    async with working(recipe, out, progress, address) as run:
+    async with working(recipe, out, progress, address, store) as run:
         index = await run.index()
         write_index(index, out / "index.parquet")
         plan = make_plan(recipe, index.spans, index.gallery)

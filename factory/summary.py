@@ -13,14 +13,11 @@ from rich.text import Text
 
 from factory.index import Index
 from factory.plan import Plan
-from factory.progress import duration
 from factory.run import RunResult
 from manifests import media
 from manifests.errors import BadRecipe
-from manifests.ledger import Ledger
 from manifests.recipe import Recipe
 from manifests.release import PairRow, Release
-from manifests.store import Store
 
 GENERATING = ("generate_image", "generate_video")
 SHEET_FRAMES = 6
@@ -104,56 +101,6 @@ def tell_plan(recipe: Recipe, plan: Plan, note: str, console: Console) -> None:
             console.print(Text(f"{part.name}: only {len(part.jobs)} jobs for a quota of {part.spec.quota}; add clips or raise repeats"))
         if part.without_character:
             console.print(Text(f"{part.name}: {part.without_character} spans have no character on their side of the split"))
-
-
-def tell_status(folder: Path, console: Console) -> None:
-    """Where a run stands, from its ledger."""
-    with _ledger_of(folder) as ledger:
-        jobs = ledger.jobs()
-        table = Table("slice", "done", "accepted", "rejected", "to review", "quarantined", box=None, pad_edge=False)
-        for name in sorted({j.slice for j in jobs}):
-            states = Counter(j.state for j in jobs if j.slice == name)
-            counts = [states[s] for s in ("accepted", "rejected", "review", "quarantined")]
-            table.add_row(Text(name), str(sum(states.values())), *map(str, counts))
-        console.print(table)
-        reasons = Counter(j.reason for j in jobs if j.state == "rejected")
-        console.print(Text("rejected: " + (", ".join(f"{r} {n}" for r, n in reasons.most_common()) or "none")))
-        for job in (j for j in jobs if j.state in ("review", "quarantined")):
-            what = "to review" if job.state == "review" else job.state
-            console.print(Text(f"{what}: {job.slice} {job.job[:12]}: {job.message.splitlines()[0]}"))
-        costs = Table("step", "pool", "calls", "worker time", box=None, pad_edge=False)
-        for cost in ledger.costs():
-            costs.add_row(cost.step, cost.pool, str(cost.calls), duration(cost.seconds))
-        console.print(costs)
-
-
-def _ledger_of(folder: Path) -> Ledger:
-    """Raises BadRecipe where no run has worked."""
-    path = folder / "ledger.sqlite"
-    if not path.is_file():
-        raise BadRecipe(f"{folder}: no run has worked there (it has no ledger.sqlite). Give the --out folder of a run.")
-    return Ledger(path, Store(folder / "store"))
-
-
-def tell_calls(folder: Path, console: Console) -> None:
-    """What questions to a model cost, by role."""
-    with _ledger_of(folder) as ledger:
-        table = Table("role", "model", "requests", "tokens in", "tokens out", "money", "unconfirmed", box=None, pad_edge=False)
-        spend = ledger.spend()
-        for role in spend:
-            table.add_row(
-                Text(role.role), Text(role.model), f"{role.requests:,}", f"{role.prompt_tokens:,}", f"{role.completion_tokens:,}",
-                _money(role.money_nano), _money(role.unconfirmed_nano),
-            )  # fmt: skip
-        console.print(table if spend else "no model was asked")
-        total, open_ = sum(r.money_nano for r in spend), sum(r.unconfirmed_nano for r in spend)
-        if spend:
-            note = ": connections were cut; the most it may have cost is counted" if open_ else ""
-            console.print(Text(f"total: {_money(total + open_)}, of which {_money(open_)} unconfirmed{note}"))
-
-
-def _money(nano: int) -> str:
-    return f"{nano / 1e9:.6f}"
 
 
 def draw_pair(release: Path, key: str, sheet: Path) -> PairRow:
