@@ -244,9 +244,7 @@ async def working(
             yield run
 
 
-async def run_recipe(
-    recipe: Recipe, out: Path, progress: Progress, address: str | None = None, store: str | None = None
-) -> RunResult:
+async def run_recipe(recipe: Recipe, out: Path, progress: Progress, address: str | None = None, store: str | None = None) -> RunResult:
     """The whole run. Raises BadRecipe before anything starts, OutOfSpace in the middle; both leave what is finished for the next run."""
     registry.check(recipe, to_run=True)
     if recipe.agents.brain.endpoint:

@@ -49,9 +49,9 @@ class Fault(Frozen):
 class Workbench:
     """One worker's tools. Heavy ones are loaded on first use and kept."""
 
-    def __init__(self, store_url: str, files: dict[str, str], pool: str = "local") -> None:
+    def __init__(self, store_url: str, files: dict[str, str], pool: str = "local", gpus: float = 0.0, accelerator: str = "") -> None:
         self.store = Store(store_url)
-        self.pool = pool
+        self.pool, self.gpus, self.accelerator = pool, gpus, accelerator
         self._files = files
         self._tracker: PeopleTracker | None = None
         self._detail_reader: DetailReader | None = None
@@ -61,26 +61,40 @@ class Workbench:
         self._generators: dict[str, Generator] = {}
         self._kept: list[Artifact] = []
         self._opened: set[str] = set()
+        self._read: dict[str, int] = {}
+        """digest → bytes of what the step has opened"""
         self._checked: set[str] = set()
         self.folder = Path()
 
-    def run(self, name: str, request: dict[str, Any], key: str) -> dict[str, Any]:
-        """Run one step and write its outcome to the store; returns the Outcome or a Fault as a dict with the key `type`."""
+    def run(self, name: str, request: dict[str, Any], key: str, job: str = "", slice_: str = "") -> dict[str, Any]:
+        """Run one step and write its outcome to the store; returns the Outcome or a Fault as a dict with the key `type`.
+
+        `job` and its slice are charged with what it takes.
+        """
         step = steps.named(name)
         parsed = step.request.model_validate(request)
         self._kept = []
         self._opened = set()
+        self._read = {}
         began = time.perf_counter()
         try:
             with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{os.getpid()}-") as folder:
                 self.folder = Path(folder)
                 outcome = self._outcome(step, parsed)
-            cost = Cost(seconds=round(time.perf_counter() - began, 4), pool=self.pool)
+            cost = self._cost(time.perf_counter() - began, job, slice_)
             about = {"key": key, "step": name, "artifacts": self._kept, "request": parsed.model_dump(mode="json"), "cost": cost}
             standing = self.store.put_outcome(Outcome.model_validate(outcome | about))
         except Exception as e:
             return {"type": "fault", **_fault(e).model_dump()}
         return {"type": "outcome", **standing.model_dump(mode="json")}
+
+    def _cost(self, seconds: float, job: str, slice_: str) -> Cost:
+        made = {artifact.digest: artifact.size for artifact in self._kept}
+        return Cost(
+            seconds=round(seconds, 4), pool=self.pool, gpu_seconds=round(seconds * self.gpus, 4),
+            accelerator=self.accelerator if self.gpus else "", bytes_in=sum(self._read.values()), bytes_out=sum(made.values()), job=job,
+            slice=slice_,
+        )  # fmt: skip
 
     def _outcome(self, step: Step[Any, Any], request: Frozen) -> dict[str, Any]:
         try:
@@ -102,18 +116,21 @@ class Workbench:
         if source not in self._files or not path.is_file():
             raise Transient(f"source {source[:12]}… is not on this node; sources must be readable under the same path everywhere.")
         self._opened.add(str(path))
+        self._read[source] = path.stat().st_size
         return path
 
     def file(self, artifact: Artifact) -> Path:
         """A stored artifact as a local file, read-only. Its bytes are checked once by each worker. Raises Damaged."""
-        if artifact.digest not in self._checked:
+        self._read[artifact.digest] = artifact.size
+        if self.store.local and artifact.digest not in self._checked:  # others are checked as they are brought here
             for _ in self.store.stream(artifact):
                 pass
             self._checked.add(artifact.digest)
         return self.store.local_path(artifact, self.folder)
 
     def people(self, arrays: Artifact) -> People:
-        return People.load(self.store.get(arrays.digest))
+        self._read[arrays.digest] = arrays.size
+        return People.load(self.store.read(arrays))
 
     def keep(self, made: Path | bytes, suffix: str) -> Artifact:
         """Put what was made into the store."""
