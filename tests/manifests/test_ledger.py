@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from manifests.calls import CallRecord
 from manifests.errors import Damaged, OutOfSpace
-from manifests.ledger import JobState, Ledger, StepCost
+from manifests.ledger import JobState, Ledger, QuarantinedStep, StepCost
 from manifests.store import Cost, Outcome, Store
 
 
@@ -61,6 +62,102 @@ def test_jobs_and_sources(tmp_path: Path) -> None:
         assert ledger.source_digest("a.mp4", 11, 5) is None
 
 
+def test_a_decision_is_found_again_by_what_was_asked(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "l.db") as ledger:
+        pair = b'{"caption": "na\xc3\xafve"}' * 50
+        accepted = job(1, asked="this", pair=pair)
+        ledger.set_job(accepted, job(2, state="rejected", reason="blurred", asked="this"), job(3, state="undecided", asked="this"), job(4))
+        assert ledger.finished(accepted.job, "this") == accepted
+        assert ledger.finished(job(2).job, "this") == job(2, state="rejected", reason="blurred", asked="this")
+        for number, asked in ((1, "that"), (3, "this"), (4, ""), (5, "this")):
+            assert ledger.finished(job(number).job, asked) is None
+        assert ledger.jobs("accepted") == tuple(sorted((job(1, asked="this"), job(4)), key=lambda j: j.job))
+        ledger.set_job(job(1, state="rejected", asked="that"))
+        ledger.set_job(job(1, asked="that"))
+        assert ledger.finished(accepted.job, "that") is None, "an accepted job without its pair has to be made anew"
+
+
+def test_jobs_whose_artifact_is_damaged_are_made_anew(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "l.db") as ledger:
+        ledger.set_job(*(job(i, asked="a", pair=b'{"driving": "%064d"}' % (i % 2)) for i in range(4)))
+        assert ledger.doubt(f"{1:064d}") == 2
+        assert [ledger.finished(job(i).job, "a") is None for i in range(4)] == [False, True, False, True]
+
+
+def test_what_is_in_quarantine_is_read_back_and_set_free_together(tmp_path: Path) -> None:
+    keys = [outcome(i).key for i in range(3)]
+    with Ledger(tmp_path / "l.db") as ledger:
+        for key in keys:
+            ledger.quarantine(key, "paint", {"seed": 1, "words": "naïve"}, ("died", "died again"), "Traceback\nlast line")
+        strikes = ("died", "died again")
+        wanted = QuarantinedStep(
+            key=keys[0], step="paint", request={"seed": 1, "words": "naïve"}, strikes=strikes, details="Traceback\nlast line"
+        )
+        assert ledger.quarantined(keys[0]) == (wanted,)
+        assert ledger.quarantined("0" * 64) == ()
+        ledger.set_job(*(job(i, state="quarantined", blamed=keys[i // 2], asked="a") for i in range(4)), job(4, state="undecided"), job(5))
+        assert ledger.retry([job(0).job]) == tuple(sorted([job(0).job, job(1).job]))
+        assert sorted(q.key for q in ledger.quarantined()) == sorted(keys[1:])
+        assert ledger.finished(job(0).job, "a") is None
+        assert ledger.retry([job(5).job]) == ()
+        assert len(ledger.retry()) == 3
+        assert ledger.quarantined() == ()
+        assert ledger.jobs() == (job(5),)
+
+
+def test_sums_follow_every_change(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "l.db") as ledger:
+        cost = Cost(seconds=0.1, pool="gpu", gpu_seconds=0.05, accelerator="H100", bytes_in=7, bytes_out=9, slice="a")
+        for i in range(10):
+            ledger.record(outcome(i, cost=cost))
+        ledger.record(outcome(0, cost=cost.model_copy(update={"seconds": 0.3, "attempts": 2, "accelerator": "L40S"})))
+        ledger.lose(outcome(77).key, "paint", cost)
+        about = {"step": "paint", "pool": "gpu"}
+        assert ledger.costs() == (
+            StepCost(**about, calls=9, seconds=1.0, attempts=10, accelerator="H100", gpu_seconds=0.5, bytes_in=70, bytes_out=90, lost=1),
+            StepCost(**about, calls=1, seconds=0.3, attempts=2, accelerator="L40S", gpu_seconds=0.05, bytes_in=7, bytes_out=9),
+        )
+        assert ledger.gpu_seconds() == 0.55
+        assert ledger.counts() == {"paint": {"ok": 10}}
+        assert ledger.rebuild(Store(tmp_path / "empty")) == 0
+        assert [(c.calls, c.lost, c.seconds) for c in ledger.costs()] == [(0, 1, 0.1)]
+
+
+def test_a_settled_call_is_counted_once(tmp_path: Path) -> None:
+    def call(state: str, nano: int) -> CallRecord:
+        return CallRecord(
+            id="1" * 32, key=outcome(1).key, role="r", model="m", attempt=1, state=state, prompt_tokens=1, completion_tokens=1,
+            money_nano=nano,
+        )  # fmt: skip
+
+    with Ledger(tmp_path / "l.db") as ledger:
+        for state, nano in (("reserved", 100), ("reserved", 100), ("confirmed", 30), ("reserved", 100)):
+            ledger.asked(outcome(1).key, [call(state, nano)])
+        assert ledger.money_nano() == 30
+        assert [(s.requests, s.unconfirmed_requests, s.money_nano, s.unconfirmed_nano) for s in ledger.spend()] == [(1, 0, 30, 0)]
+
+
+def test_a_rebuild_that_is_cut_short_is_known_not_to_be_whole(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    store.put_outcome(outcome(1))
+    script = f"""
+import os
+from manifests.ledger import Ledger
+from manifests.store import Store
+class Cut(Store):
+    def outcomes(self, damaged=None):
+        yield from super().outcomes(damaged)
+        os._exit(0)
+with Ledger({str(tmp_path / "l.db")!r}) as ledger:
+    ledger.rebuild(Cut({store.url!r}))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    with Ledger(tmp_path / "l.db") as ledger:
+        assert not ledger.filled
+        assert ledger.rebuild(store) == 1
+        assert ledger.filled
+
+
 def test_a_deleted_ledger_is_rebuilt_from_the_store(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     kept = [store.put_outcome(outcome(i)) for i in range(5)]
@@ -108,6 +205,20 @@ def test_another_format_is_refused_and_kept(tmp_path: Path) -> None:
     with pytest.raises(Damaged, match="format 99"):
         Ledger(path)
     assert path.exists()
+
+
+def test_an_earlier_format_is_moved_aside_and_filled_from_the_store(tmp_path: Path) -> None:
+    store, path = Store(tmp_path / "store"), tmp_path / "l.db"
+    kept = store.put_outcome(outcome(1))
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE outcomes (key TEXT PRIMARY KEY, body BLOB)")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    with Ledger(path, store) as ledger:
+        assert ledger.lookup(kept.key) == kept
+        assert ledger.filled
+        assert ledger.moved_aside == tmp_path / "l.db.format-1-1"
+        assert ledger.moved_aside.exists()
 
 
 def test_a_folder_that_is_none_is_told(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from manifests.errors import BadInput, Damaged, OutOfSpace, Transient
-from manifests.records import Artifact
+from manifests.records import Artifact, canonical_json, digest_of
 from manifests.store import Cost, Outcome, Store
 
 DATA = b"a pair of motions" * 1000
@@ -92,6 +92,17 @@ def test_outcomes_come_back_and_the_first_one_stands(store: Store) -> None:
     store.put_outcome(rejected)
     assert store.get_outcome(first.key) == first
     assert list(store.outcomes()) == sorted([first, rejected], key=lambda o: o.key)
+
+
+def test_an_outcome_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Its cost had fewer fields; its digest is of what was written then."""
+    store, old = Store(tmp_path), outcome(1, cost=Cost(seconds=2.5, pool="gpu", attempts=3))
+    content = old.model_dump(mode="json")
+    content["cost"] = {"seconds": 2.5, "pool": "gpu", "attempts": 3}
+    path = tmp_path / "outcomes" / old.key[:2] / f"{old.key}.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(canonical_json({"digest": digest_of(content), "outcome": content}))
+    assert store.get_outcome(old.key) == old
 
 
 @pytest.mark.parametrize("harm", [b"", b"{}", b"[1]", b"\xff", b'{"digest":"x","outcome":{}}', "swap"])
