@@ -1,0 +1,56 @@
+"""Work that only sleeps, and notes when it did. It stands in for generators, so that nothing but the engine is measured."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from factory.steps import step
+from factory.workbench import Workbench
+from manifests.records import Frozen
+
+
+class NapRequest(Frozen):
+    number: int
+    seconds: float = 0.0
+    log: str = ""
+    """a file that gets a line for every nap that begins"""
+    killer: bool = False
+    """takes its worker with it"""
+
+
+class Nap(Frozen):
+    began_s: float
+    """on the machine's monotonic clock, which all its processes share"""
+    ended_s: float
+
+
+def _nap(request: NapRequest) -> Nap:
+    began = time.monotonic()
+    if request.log:
+        with Path(request.log).open("a") as log:
+            log.write(f"{request.number}\n")
+    if request.killer:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(request.seconds)
+    return Nap(began_s=began, ended_s=time.monotonic())
+
+
+@step(depth=1)
+def first_nap(request: NapRequest, bench: Workbench) -> Nap:
+    """Sleep."""
+    return _nap(request)
+
+
+@step(depth=2)
+def second_nap(request: NapRequest, bench: Workbench) -> Nap:
+    """Sleep later in a job's life."""
+    return _nap(request)
+
+
+@step(depth=3)
+def third_nap(request: NapRequest, bench: Workbench) -> Nap:
+    """Sleep last."""
+    return _nap(request)

@@ -1,0 +1,74 @@
+"""Process groups that end with their owner, however it ends.
+
+A worker that owns several GPUs starts torchrun, and that starts a process a GPU. When the worker is killed nobody is left to end them, and
+the GPUs stay taken. So the command runs under a guard that holds the reading end of a pipe. The writing end is the owner's alone: when the
+owner is gone the pipe closes, and the guard kills the whole group. The guard is this module, started as a program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+
+class Leashed:
+    """A command in a process group of its own. `process` is its guard: its exit status and its streams are the command's."""
+
+    def __init__(self, command: Sequence[str], **popen: Any) -> None:
+        """`popen`: what subprocess.Popen takes beside the command (cwd, env, streams). Raises OSError as it does."""
+        reading, self._leash = os.pipe()
+        try:
+            guard = [sys.executable, "-m", __name__, str(reading), *command]
+            self.process = subprocess.Popen(guard, pass_fds=(reading,), start_new_session=True, **popen)
+        except BaseException:
+            os.close(self._leash)
+            raise
+        finally:
+            os.close(reading)
+
+    def end(self, timeout_s: float = 5.0) -> int:
+        """Kill the group, if it still runs; returns the exit status."""
+        if self._leash >= 0:
+            os.close(self._leash)
+            self._leash = -1
+        return self.process.wait(timeout_s)
+
+    def __enter__(self) -> Leashed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
+def guard(leash: int, command: Sequence[str]) -> int:
+    """Run the command until it ends or the leash is let go; returns its exit status."""
+    try:
+        child = subprocess.Popen(command, process_group=0)
+    except OSError as error:
+        print(f"{command[0]}: {error.strerror}", file=sys.stderr)
+        return 127
+
+    def watch() -> None:
+        while os.read(leash, 1):
+            pass
+        _kill(child.pid)
+
+    threading.Thread(target=watch, daemon=True).start()
+    status = child.wait()
+    _kill(child.pid)  # what it left behind
+    return status if status >= 0 else 128 - status
+
+
+def _kill(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(guard(int(sys.argv[1]), sys.argv[2:]))

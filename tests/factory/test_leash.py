@@ -1,0 +1,105 @@
+"""Process groups end with their owner. Real processes, killed for real."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import ray
+
+from factory.leash import Leashed
+
+FAMILY = "sleep 600 & sleep 600 & echo $! ; wait"
+"""a shell with two children"""
+OWNER = """
+import sys, time
+from factory.leash import Leashed
+held = Leashed(["bash", "-c", sys.argv[1]])
+time.sleep(600)
+"""
+
+
+def group_of(marker: str) -> list[int]:
+    """Processes, other than defunct ones, with this in their environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                if marker.encode() in (entry / "environ").read_bytes() and "State:\tZ" not in (entry / "status").read_text():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def wait_for(count: int, marker: str, seconds: float) -> float:
+    """Seconds until so many processes are there."""
+    began = time.monotonic()
+    while len(group_of(marker)) != count:
+        assert time.monotonic() - began < seconds, group_of(marker)
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def test_a_killed_owner_takes_the_whole_family_along() -> None:
+    marker = f"FAMILY_{os.getpid()}_A"
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, FAMILY], env={**os.environ, marker: "1"}, stdout=subprocess.DEVNULL)
+    wait_for(5, marker, 30)  # owner, guard, shell, two sleepers
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    assert wait_for(0, marker, 5) < 5
+
+
+def test_status_and_output_are_the_commands() -> None:
+    with Leashed(["bash", "-c", "echo said; exit 7"], stdout=subprocess.PIPE) as held:
+        assert held.process.stdout is not None
+        assert held.process.stdout.read() == b"said\n"
+        assert held.process.wait(10) == 7
+    with Leashed(["/no/such/command"], stderr=subprocess.PIPE) as held:
+        assert held.process.wait(10) == 127
+
+
+def test_what_a_command_leaves_behind_is_ended_with_it() -> None:
+    marker = f"FAMILY_{os.getpid()}_B"
+    with Leashed(["bash", "-c", "sleep 600 & exit 0"], env={**os.environ, marker: "1"}) as held:
+        assert held.process.wait(10) == 0
+    wait_for(0, marker, 5)
+
+
+def test_gpus_of_a_killed_worker_are_free_again_and_its_group_is_gone() -> None:
+    marker = f"FAMILY_{os.getpid()}_C"
+
+    class Torchrunner:
+        """A worker with two GPUs that has started its group."""
+
+        def __init__(self, marker: str) -> None:
+            self.held = Leashed(["bash", "-c", FAMILY], env={**os.environ, marker: "1"}, stdout=subprocess.DEVNULL)
+
+        def pid(self) -> int:
+            return os.getpid()
+
+    ray.init(address="local", num_cpus=1, num_gpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    try:
+        actor = ray.remote(Torchrunner).options(num_gpus=2, num_cpus=0).remote(marker)
+        pid = ray.get(actor.pid.remote())
+        wait_for(4, marker, 30)
+        assert ray.available_resources().get("GPU", 0) == 0
+        os.kill(pid, signal.SIGKILL)
+        began = time.monotonic()
+        assert wait_for(0, marker, 5) < 5
+        while ray.available_resources().get("GPU", 0) < 2:
+            assert time.monotonic() - began < 5
+            time.sleep(0.05)
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGKILL"])
+def test_a_command_that_is_signalled_tells_it(signal_name: str) -> None:
+    with Leashed(["bash", "-c", f"kill -{signal_name} $$"]) as held:
+        assert held.process.wait(10) == 128 + signal.Signals[signal_name]
