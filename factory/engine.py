@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from factory import cluster, scaling
@@ -43,6 +43,8 @@ class Engine:
         """of the calls to come; whoever decides jobs tells it"""
         self.wanting: Mapping[str, int] = {}
         """slice → pairs that are still wanted"""
+        self.notice: Callable[[str, str], None] = lambda kind, name: None
+        """hears of every fault: strike, stumble, move or start, and the step or pool"""
 
     async def __aenter__(self) -> Engine:
         return self
@@ -107,7 +109,9 @@ class Engine:
             spec = self._spec(name)
             made = ray.remote(Worker).options(**cluster.actor_options(spec))
             about = (str(self._store.url), self._files, name)
-            self._pools[name] = Pool(name, int(spec.workers[0]), spec.timeout_s, lambda: made.remote(*about))
+            self._pools[name] = Pool(
+                name, int(spec.workers[0]), spec.timeout_s, lambda: made.remote(*about), lambda *fault: self.notice(*fault)
+            )
         return self._pools[name]
 
     async def _keep_sizes(self) -> None:

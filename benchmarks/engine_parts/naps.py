@@ -9,6 +9,7 @@ from pathlib import Path
 
 from factory.steps import step
 from factory.workbench import Workbench
+from manifests.errors import Transient
 from manifests.records import Frozen
 
 
@@ -19,6 +20,10 @@ class NapRequest(Frozen):
     """a file that gets a line for every nap that begins"""
     killer: bool = False
     """takes its worker with it"""
+    needs: str = ""
+    """the pool whose memory is large enough; empty: any"""
+    stumbles: int = 0
+    """times that something transient comes between; counted in the log"""
 
 
 class Nap(Frozen):
@@ -27,13 +32,17 @@ class Nap(Frozen):
     ended_s: float
 
 
-def _nap(request: NapRequest) -> Nap:
+def _nap(request: NapRequest, bench: Workbench) -> Nap:
     began = time.monotonic()
     if request.log:
         with Path(request.log).open("a") as log:
             log.write(f"{request.number}\n")
     if request.killer:
         os.kill(os.getpid(), signal.SIGKILL)
+    if request.needs and bench.pool != request.needs:
+        raise MemoryError
+    if request.stumbles and Path(request.log).read_text().split().count(str(request.number)) <= request.stumbles:
+        raise Transient("a share is not mounted just now")
     time.sleep(request.seconds)
     return Nap(began_s=began, ended_s=time.monotonic())
 
@@ -41,16 +50,16 @@ def _nap(request: NapRequest) -> Nap:
 @step(depth=1)
 def first_nap(request: NapRequest, bench: Workbench) -> Nap:
     """Sleep."""
-    return _nap(request)
+    return _nap(request, bench)
 
 
 @step(depth=2)
 def second_nap(request: NapRequest, bench: Workbench) -> Nap:
     """Sleep later in a job's life."""
-    return _nap(request)
+    return _nap(request, bench)
 
 
 @step(depth=3)
 def third_nap(request: NapRequest, bench: Workbench) -> Nap:
     """Sleep last."""
-    return _nap(request)
+    return _nap(request, bench)

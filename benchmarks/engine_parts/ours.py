@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from engine_parts.naps import Nap, NapRequest, first_nap, second_nap, third_nap
-
 from factory.engine import Engine
 from factory.memo import Memo
 from factory.pool import Quarantined

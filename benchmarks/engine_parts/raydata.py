@@ -40,7 +40,9 @@ def of_lengths(lengths_s: Sequence[float], count: int) -> tuple[list[Nap], float
     """Naps with `count` actors, and when the first began (Ray Data starts its actors itself: their start is left out) and the last ended."""
     ray = _quiet()
     data = ray.data.from_items([{"seconds": s} for s in lengths_s], override_num_blocks=len(lengths_s))
-    done = data.map_batches(Sleeper, batch_size=1, compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=2), num_cpus=0.01)
+    done = data.map_batches(
+        Sleeper, batch_size=1, compute=ray.data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=2), num_cpus=0.01
+    )
     naps = [Nap(**{k: float(v) for k, v in row.items()}) for row in done.take_all()]
     return naps, min(n.began_s for n in naps), max(n.ended_s for n in naps)
 
@@ -51,5 +53,7 @@ def of_no_length(jobs: int, count: int) -> float:
     pool = {"batch_size": 1, "compute": ray.data.ActorPoolStrategy(size=count), "num_cpus": 0.01}
     data = ray.data.from_items([{"number": i} for i in range(jobs)], override_num_blocks=jobs)
     began = time.monotonic()
-    data.map_batches(Passer, **pool).map_batches(type("Second", (Passer,), {}), **pool).map_batches(type("Third", (Passer,), {}), **pool).take_all()
+    data.map_batches(Passer, **pool).map_batches(type("Second", (Passer,), {}), **pool).map_batches(
+        type("Third", (Passer,), {}), **pool
+    ).take_all()
     return 1000 * (time.monotonic() - began) / jobs
