@@ -90,6 +90,12 @@ class Line:
         return self.following / self.choice.part.attempts
 
     @property
+    def to_come(self) -> int:
+        """Pairs that the quota wants and the rest of the plan may bring."""
+        left = len(self.choice.part.jobs) - self.following + self.in_flight
+        return max(0, min(self.choice.part.spec.quota - self.choice.likely, left))
+
+    @property
     def wanting(self) -> bool:
         """Whether another job may be needed to meet the quota, as far as those in flight pass at the assumed rate."""
         part = self.choice.part
@@ -121,6 +127,11 @@ class Admission:
     def in_flight(self) -> int:
         """Jobs under way."""
         return sum(self._in_flight.values())
+
+    @property
+    def to_come(self) -> dict[str, int]:
+        """Slice → pairs, see `Line.to_come`."""
+        return {line.name: line.to_come for line in self._lines}
 
     def look_again(self) -> None:
         """Pools have changed: more jobs may be begun now. Else that is looked at when a job ends."""

@@ -186,9 +186,9 @@ def simulate(
     with plainly():
         made = load_recipe(recipe)
         registry.check(made, to_run=False)
+        budget = budget_for(made, {kind: int(count) for kind, count in counts("--gpus", gpus or []).items()}, cpus)
         times = times_of(made, source, counts("--seconds", seconds or []))
-        given = {kind: int(count) for kind, count in counts("--gpus", gpus or []).items()}
-        result = simulated(made, budget_for(made, given, cpus), times, hours, jobs, seed)
+        result = simulated(made, budget, times, hours, jobs, seed)
         tell(made, times, result, out_console)
 
 

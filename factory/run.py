@@ -179,7 +179,7 @@ class Run:
         return True
 
     def _show(self, line: Line) -> None:
-        self.engine.wanting = {**self.engine.wanting, line.name: max(0, line.choice.part.spec.quota - line.choice.likely)}
+        self.engine.wanting = {**self.engine.wanting, line.name: line.to_come}
         self.progress.accepted[line.name] = line.choice.likely
         self.progress.running[line.name] = line.in_flight
         self.progress.rejected, self.progress.quarantined = self._rejected, len(self._quarantined)

@@ -5,9 +5,9 @@ the longest of these, made as short as the budget allows, is the **pace** (max-m
 Pools get the workers that keep it, a little headroom against the spread of service times, and what room is left goes to those that have
 a standing queue all the same.
 
-A pool is made larger only when that saves a share of its time that the noise of the measurement does not explain, and when it pays back the
-load of the new workers before the work ends. Workers that are not needed stay until somebody else needs their room. So equal input gives
-equal sizes, sizes that were reached stay, and nothing thrashes when a load takes minutes.
+A pool is made larger only when that saves a share of its time that the noise of the measurement does not explain (the dearer a load is, the
+surer that must be), and when it pays back the load of the new workers before the work ends. Workers that are not needed stay until somebody
+else needs their room. So equal input gives equal sizes, sizes that were reached stay, and nothing thrashes when a load takes minutes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ from manifests.recipe import PoolSpec, Recipe
 HEADROOM = 1.25
 """times the pace's size that a pool is given where there is room: one that is never waited for works at 80 %"""
 SLACK = 0.05
-"""share of its time that a pool must save to be made larger: its load is paid back within twenty times as long"""
+"""share of its time that a pool must save to be made larger, where a load is dear: it is paid back within twenty times as long"""
+SLACK_MIN = 0.02
+"""the same where workers load at once"""
+DEAR_S = 30.0
+"""load from which a change for nothing hurts more than half"""
 NOISE = 2.0
 """standard errors of the mean service time that are taken for noise"""
 STANDING = 2.0
@@ -101,14 +105,14 @@ def targets(pools: Sequence[PoolView], budget: Mapping[str, float]) -> dict[str,
 
 
 def pays(pool: PoolView, workers: int, more: int) -> bool:
-    """Whether a larger size saves more time than noise explains and than its load takes."""
+    """Whether a larger size saves more time than its load takes; and, the dearer a load is, more than noise explains."""
     if more <= workers:
         return False
     before, after = pool.time_s(workers), pool.time_s(more)
     if math.isinf(before):
         return True
-    saved_s = before - after
-    return saved_s > (SLACK + pool.noise) * before and saved_s > pool.load_s
+    dear = pool.load_s / (pool.load_s + DEAR_S)
+    return before - after > max(SLACK_MIN, dear * (SLACK + pool.noise)) * before and before - after > pool.load_s
 
 
 def _grow(pool: PoolView, ideal: Mapping[str, int], sizes: dict[str, int], pools: Sequence[PoolView], budget: Mapping[str, float]) -> None:

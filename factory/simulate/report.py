@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from factory.brain_pool import BRAIN
 from factory.scaling import GPU, asks_of
 from factory.simulate.simulation import Result
 from factory.simulate.times import Times
 from manifests.recipe import PoolSpec, Recipe
 
 FULL = 0.85
-"""share of the time from which a pool counts as the one that is waited for"""
+"""share of the time from which something counts as used up"""
 
 
 @dataclass(frozen=True)
@@ -40,45 +42,50 @@ def outlook(recipe: Recipe, result: Result) -> Outlook:
     return Outlook(_days(recipe, result), dict(sorted(gpu_hours.items())), bottleneck(recipe, result))
 
 
-def busy(result: Result, pool: str) -> float:
-    """Share of the time in which the workers that were there had work."""
-    spent = result.spent[pool]
-    return spent.busy_s / spent.there_s if spent.there_s else 0.0
+def _limits(recipe: Recipe, result: Result, pairs: Mapping[str, int]) -> dict[str, float]:
+    """Pool or kind of room → seconds that so many pairs of every slice take there, if all that may be is used."""
+    work_s: Counter[str] = Counter()
+    for name, count in pairs.items():
+        for pool, seconds in result.pair_s[name].items():
+            work_s[pool] += count * seconds  # type: ignore[assignment]
+    limits = {pool: work_s[pool] / (recipe.pools[pool].workers[1] if pool in recipe.pools else result.sizes[pool]) for pool in work_s}
+    for kind, there in result.budget.items():
+        limits[kind] = max(limits.get(kind, 0.0), sum(work_s[pool] * _asks(recipe, pool).get(kind, 0.0) for pool in work_s) / there)
+    return limits
+
+
+def _asks(recipe: Recipe, pool: str) -> dict[str, float]:
+    return {} if pool == BRAIN else asks_of(recipe.pools.get(pool, PoolSpec()))
 
 
 def _days(recipe: Recipe, result: Result) -> float:
-    """What is left of the work, over the room for it, as well as the busiest pool was used."""
-    left_s: Counter[str] = Counter()
-    for name, quota in result.quotas.items():
-        for pool, seconds in result.pair_s[name].items():
-            left_s[pool] += (quota - result.accepted[name]) * seconds  # type: ignore[assignment]
-    if not any(left_s.values()):
+    """What is left of the work, over the room for it, as well as what is short was used."""
+    left = _limits(recipe, result, {name: quota - result.accepted[name] for name, quota in result.quotas.items()})
+    slowest = max(left, key=lambda name: (left[name], name))
+    if not left[slowest]:
         return result.seconds / 86400
-    specs = {pool: recipe.pools.get(pool, PoolSpec()) for pool in left_s}
-    times = [left_s[pool] / spec.workers[1] for pool, spec in specs.items() if pool in recipe.pools]
-    for kind, there in result.budget.items():
-        times.append(sum(left_s[pool] * asks_of(spec).get(kind, 0.0) for pool, spec in specs.items()) / there)
-    used = max((busy(result, pool) for pool in result.spent), default=0.0)
-    return (result.seconds + max(times) / max(used, 0.01)) / 86400
+    return (result.seconds + left[slowest] / max(_used(recipe, result, slowest), 0.01)) / 86400
+
+
+def _used(recipe: Recipe, result: Result, limit: str) -> float:
+    """How well what is short was used: the pool's workers, or those of the pools that take of a kind."""
+    pools = [limit] if limit in result.spent else [pool for pool in result.spent if limit in _asks(recipe, pool)]
+    there_s = sum(result.spent[pool].there_s for pool in pools)
+    return sum(result.spent[pool].busy_s for pool in pools) / there_s if there_s else 0.0
 
 
 def bottleneck(recipe: Recipe, result: Result) -> str:
-    """Which pools the others wait for, and what keeps them from growing."""
-    share = {pool: busy(result, pool) for pool in result.spent}
-    first = max(share, key=lambda pool: (share[pool], pool))
-    if share[first] < FULL:
-        return f"none: the busiest pool is {first}, {share[first]:.0%} of the time; more GPUs make nothing quicker, quotas end it"
-    spec = recipe.pools.get(first, PoolSpec())
-    asks = asks_of(spec)
-    taken = {kind: sum(asks_of(recipe.pools.get(p, PoolSpec())).get(kind, 0.0) * n for p, n in result.sizes.items()) for kind in asks}
-    if result.sizes[first] >= spec.workers[1]:
-        return f"{first}, busy {share[first]:.0%}: it has all the workers that pools.{first}.workers allows ({spec.workers[1]:g})"
-    short = [kind for kind, ask in asks.items() if taken[kind] + ask > result.budget.get(kind, 0.0)]
-    if short:
-        named = max(short, key=lambda kind: (kind != GPU, kind))
-        others = [p for p in share if share[p] >= FULL and asks_of(recipe.pools.get(p, PoolSpec())).get(named)]
-        return f"{named}: all {result.budget[named]:g} are taken; {', '.join(others)} would use more (busy {share[first]:.0%})"
-    return f"{first}, busy {share[first]:.0%}: it was not made larger because that would not have paid back its load"
+    """What the quotas take longest at, and who would use more of it."""
+    limits = _limits(recipe, result, result.quotas)
+    first = max(limits, key=lambda name: (limits[name], name != GPU, name))
+    used = _used(recipe, result, first)
+    idle = "" if used >= FULL else "; it is not full since the end of a run, loads and small quotas leave gaps"
+    if first not in result.spent:
+        pools = [pool for pool in result.spent if first in _asks(recipe, pool)]
+        return f"{first}: all {result.budget[first]:g} are in use by {', '.join(pools)}, busy {used:.0%}{idle}"
+    most = recipe.pools[first].workers[1] if first in recipe.pools else result.sizes[first]
+    where = "agents.brain.in_flight" if first == BRAIN else f"pools.{first}.workers"
+    return f"{first}: {result.sizes[first]} workers of the {most:g} that {where} allows, busy {used:.0%}{idle}"
 
 
 def tell(recipe: Recipe, times: Times, result: Result, console: Console) -> None:
@@ -93,7 +100,7 @@ def tell(recipe: Recipe, times: Times, result: Result, console: Console) -> None
     for name, spent in result.spent.items():
         there = spent.there_s or 1.0
         most = recipe.pools[name].workers[1] if name in recipe.pools else result.sizes[name]
-        parts = (spent.busy_s / there, spent.loading_s / there, 1 - (spent.busy_s + spent.loading_s) / there)
+        parts = (spent.busy_s / there, spent.loading_s / there, max(0.0, 1 - (spent.busy_s + spent.loading_s) / there))
         pools.add_row(Text(name), f"{result.sizes[name]:,}", f"{most:,.0f}", *(f"{part:.1%}" for part in parts))
     console.print(pools)
     span = f"the last {_span(result.seconds - result.from_s)}" if result.from_s else "all of it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from factory.choice import Decision
 from factory.plan import Job, Plan, SlicePlan, make_plan
 from factory.scaling import GPU, Forecast, asks_of, targets
 from factory.simulate.clock import Timeline, run_virtually
-from factory.simulate.stages import Scene, SimulatedJobs, SimulatedStages, Tally, Visit, simulated, visits_of
+from factory.simulate.stages import Scene, SimulatedJobs, SimulatedStages, Tally, Visits, simulated, visits_of
 from factory.simulate.times import Times
 from factory.simulate.workers import Cluster, SimulatedPool, Spent
 from manifests.errors import BadRecipe
@@ -70,7 +71,7 @@ def budget_for(recipe: Recipe, gpus: Mapping[str, int], cpus: int | None) -> dic
     others = sum(s.workers[1] * s.gpus for s in pools.values() if s.gpus and s.accelerator and s.accelerator not in gpus)
     if gpus and GPU not in gpus:
         budget[GPU] = sum(gpus.values()) + others
-    for kind, there in budget.items():
+    for kind, there in sorted(budget.items(), key=lambda entry: entry[0] == GPU):  # a type says more than GPUs of any
         warm = sum(asks_of(spec).get(kind, 0.0) * spec.workers[0] for spec in pools.values())
         if warm > there:
             names = ", ".join(f"pools.{name}" for name, spec in pools.items() if asks_of(spec).get(kind))
@@ -80,7 +81,12 @@ def budget_for(recipe: Recipe, gpus: Mapping[str, int], cpus: int | None) -> dic
 
 def simulate(recipe: Recipe, budget: Mapping[str, float], times: Times, hours: float | None, jobs: int | None, seed: int = 0) -> Result:
     """Run the recipe in virtual time: until its quotas are met, or for so many hours, or for so many jobs."""
-    return run_virtually(lambda timeline: Simulation(recipe, budget, times, timeline, seed).run(hours, jobs))
+    usual = gc.get_threshold()
+    gc.set_threshold(100 * usual[0], *usual[1:])  # there are few cycles, and looking for them among so many jobs takes half the time
+    try:
+        return run_virtually(lambda timeline: Simulation(recipe, budget, times, timeline, seed).run(hours, jobs))
+    finally:
+        gc.set_threshold(*usual)
 
 
 class Simulation:
@@ -146,8 +152,7 @@ class Simulation:
 
     def _look(self) -> None:
         """Size the pools, and look again later."""
-        wanting = {c.part.name: c.part.spec.quota - c.likely for c in self._choices}
-        coming = self._forecast.coming(wanting)
+        coming = self._forecast.coming(self._admission.to_come)
         views = [pool.view(coming.get(name, 0.0)) for name, pool in self._cluster.pools.items()]
         self._cluster.resize(targets(views, self._cluster.budget))
         self._admission.look_again()
@@ -155,7 +160,7 @@ class Simulation:
 
     def _guess_s(self) -> float:
         """How long the whole may take: for choosing how often to look."""
-        coming = self._forecast.coming({c.part.name: c.part.spec.quota for c in self._choices})
+        coming = self._forecast.coming(self._admission.to_come)
         return max((pool.view(coming.get(name, 0.0)).time_s(pool.target) for name, pool in self._pools.items() if pool.target), default=0.0)
 
     def _watch(self) -> None:
@@ -187,7 +192,7 @@ def _pools_of(recipe: Recipe) -> dict[str, PoolSpec]:
     return {name: recipe.pools.get(name, PoolSpec()) for name in names}
 
 
-def _expected_s(pool: str, visits: Mapping[tuple[str, str], tuple[Visit, ...]]) -> float:
+def _expected_s(pool: str, visits: Visits) -> float:
     """Mean time of a call, before any was made."""
-    found = [visit.mean_s for stages in visits.values() for visit in stages if visit.pool == pool]
+    found = [visit.mean_s for stages in visits.values() for found in stages.values() for visit in found if visit.pool == pool]
     return sum(found) / len(found) if found else 0.0

@@ -62,11 +62,12 @@ class Visit:
 
 Key = tuple[str, str]
 """pool, step"""
+Visits = Mapping[str, Mapping[str, tuple[Visit, ...]]]
 
 
-def visits_of(recipe: Recipe, step_s: Mapping[Key, float], generator_s: Mapping[str, float]) -> dict[tuple[str, str], tuple[Visit, ...]]:
-    """(slice, stage) → its visits. `step_s`: mean times of steps; `generator_s`: of a generator's calls. What has no time is left out."""
-    out = {}
+def visits_of(recipe: Recipe, step_s: Mapping[Key, float], generator_s: Mapping[str, float]) -> Visits:
+    """Slice → stage → its visits. `step_s`: mean times of steps; `generator_s`: of a generator's calls. What has no time is left out."""
+    out: dict[str, dict[str, tuple[Visit, ...]]] = {name: {} for name in recipe.slices}
     for name, part in recipe.slices.items():
         for stage, steps in STEPS.items():
             found = []
@@ -80,7 +81,7 @@ def visits_of(recipe: Recipe, step_s: Mapping[Key, float], generator_s: Mapping[
                     mean_s = step_s.get(key, 0.0)
                 if mean_s:
                     found.append(Visit(key[0], named(key[1]).depth, mean_s))
-            out[name, stage] = tuple(found)
+            out[name][stage] = tuple(found)
     return out
 
 
@@ -99,7 +100,7 @@ class Scene:
 
     recipe: Recipe
     pools: Mapping[str, SimulatedPool]
-    visits: Mapping[tuple[str, str], tuple[Visit, ...]]
+    visits: Visits
     spread: float
     """standard deviation of a call's time, as a share of its mean"""
     seed: int
@@ -115,7 +116,7 @@ class SimulatedStages:
     """Has the methods of factory.stages.Stages, for one job. What it draws depends on the seed, the job and how often it drew before."""
 
     def __init__(self, scene: Scene, job: Job) -> None:
-        self._scene, self._job = scene, job
+        self._scene, self._job, self._visits = scene, job, scene.visits[job.slice]
         self._state = _mixed(scene.seed ^ int(job.id[:16], 16))
         self.spent_s: dict[str, float] = {}
         """pool → worker-seconds"""
@@ -141,7 +142,7 @@ class SimulatedStages:
 
     async def _take(self, stage: str) -> None:
         """The stage's time at its pools: even around the mean, with the asked spread."""
-        for visit in self._scene.visits[self._job.slice, stage]:
+        for visit in self._visits[stage]:
             service_s = visit.mean_s * max(0.0, 1 + self._scene.spread * 3.4641 * (self._draw() - 0.5))
             await self._scene.pools[visit.pool].call(visit.depth, self._job.rank, service_s)
             self.spent_s[visit.pool] = self.spent_s.get(visit.pool, 0.0) + service_s

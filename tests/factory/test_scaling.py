@@ -95,13 +95,17 @@ def test_a_load_is_paid_back_before_the_work_ends(work_s: float, load_s: float, 
 
 def test_what_noise_explains_moves_nothing() -> None:
     def moved(measured: int, spread_s: float) -> bool:
-        pools = [pool(name, work_s, 32, spread_s=spread_s, measured=measured) for name, work_s in (("a", 34_000), ("b", 27_000))]
+        pools = [
+            pool(name, work_s, 32, spread_s=spread_s, measured=measured, load_s=300) for name, work_s in (("a", 340_000), ("b", 270_000))
+        ]
         return targets(pools, {"H100": 64}) != {"a": 32, "b": 32}
 
     assert moved(64, 0.01)
     assert not moved(64, 0.6)
     assert not moved(1, 0.0), "one call says nothing of the spread"
-    assert not pays(pool("a", 1000, 32), 32, 33), "less than a twentieth is not worth a load"
+    assert not pays(pool("a", 1e6, 32, load_s=300), 32, 33), "less than a twentieth is not worth a dear load"
+    assert pays(pool("a", 1e6, 32), 32, 33)
+    assert not pays(pool("a", 1e6, 64), 64, 65), "a fiftieth is nothing"
 
 
 def test_noisy_measurements_do_not_make_it_thrash() -> None:
