@@ -12,7 +12,7 @@ from typing import BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 from manifests.calls import CallRecord
-from manifests.errors import BadInput, BadRecipe, Damaged, MotionpairError
+from manifests.errors import BadInput, BadRecipe, Damaged, MotionpairError, OutOfSpace
 from manifests.records import Artifact, Digest, Frozen
 from manifests.store.disk import CHUNK_BYTES, Disk, Files, flush, writing
 from manifests.store.outcomes import Outcome, call_bytes, outcome_bytes, parse_call, parse_outcome
@@ -205,13 +205,14 @@ class Store:
 
     @contextlib.contextmanager
     def probing(self) -> Iterator[Probe]:
-        """A probe for `answer_probe`, removed at the end with all answers. Raises BadRecipe when it can't be written."""
+        """A probe for `answer_probe`, removed at the end with all answers. Raises BadRecipe when it can't be written, Transient
+        when the store does not answer."""
         body = os.urandom(32)
         probe = Probe(name=f"probe/{uuid.uuid4().hex}", digest=hashlib.sha256(body).hexdigest())
         patient = Store(self.url, PROBE_PATIENCE_S)._files
         try:
             patient.write(probe.name, body)
-        except MotionpairError as error:
+        except OutOfSpace as error:
             raise BadRecipe(error.message) from None
         try:
             yield probe

@@ -145,6 +145,9 @@ def test_trouble_of_a_while_is_waited_out(store: Store, server: S3Server, status
 
 def test_trouble_that_stays_is_transient_and_a_refusal_stops_the_run(store: Store, server: S3Server) -> None:
     hurried = Store(store.url, patience_s=0.3)
+    server.trouble(403, count=10**6)
+    with pytest.raises(BadRecipe, match="not now"):
+        store.check()
     server.trouble(503, count=10**6)
     for ask in (lambda: hurried.put(DATA, ".bin"), lambda: hurried.get_outcome("0" * 64), lambda: list(hurried.outcomes())):
         with pytest.raises(Transient, match="did not answer"):
