@@ -14,13 +14,14 @@ import traceback
 from typing import Any
 
 from factory.steps import Step, named
+from manifests import costs
 from manifests.agency import EndpointSpec
 from manifests.errors import BadAnswer, BadRecipe, OutOfSpace, Transient
 from manifests.ledger import Ledger
 from manifests.records import Frozen
 from manifests.store import Cost, Outcome, Store
 
-BRAIN = "brain"
+BRAIN = costs.BRAIN
 """the pool's name in costs and progress"""
 DEATHS_MAX = 3
 """of the actor in a row, with no answer between them, until the questions are given up"""
