@@ -40,8 +40,12 @@ class PoolLoad:
 
     @property
     def fullness(self) -> float:
-        """Calls over slots: below 0.5 some worker stands idle."""
-        return self.calls / self.slots
+        """Calls over slots: below 0.5 some worker stands idle. A pool that has lost all its nodes counts as one slot."""
+        return self.calls / max(1, self.slots)
+
+    def with_more(self, calls: int) -> PoolLoad:
+        """The same when so many more calls have come."""
+        return PoolLoad(self.slots, self.calls + calls)
 
 
 def route_of(recipe: Recipe, name: str) -> frozenset[str]:
@@ -180,11 +184,12 @@ class Admission:
         best: tuple[float, float] | None = None
         found = None
         for line in lines:
-            if self._in_flight[line.route] >= sum(loads[pool].slots for pool in line.route):
+            in_flight = self._in_flight[line.route]
+            if in_flight >= max(1, sum(loads[pool].slots for pool in line.route)):
                 continue
-            if self._in_flight[line.route] and any(loads[pool].fullness >= CROWDED for pool in line.route):
+            if in_flight and any(loads[pool].fullness >= CROWDED for pool in line.route):
                 continue
-            order = (min((loads[pool].calls + begun[pool]) / loads[pool].slots for pool in line.route), line.begun)
+            order = (min(loads[pool].with_more(begun[pool]).fullness for pool in line.route), line.begun)
             if best is None or order < best:
                 best, found = order, line
         return found

@@ -122,6 +122,28 @@ def test_a_crowded_pool_closes_the_routes_through_it_but_never_for_good() -> Non
     assert pools.most_in_flight == 1
 
 
+def test_a_pool_that_lost_all_its_workers_holds_up_its_own_route_only() -> None:
+    async def scenario() -> int:
+        pools, lost = Pools({"cpu": 1, "gpu_a": 1, "gpu_b": 1}), asyncio.Event()
+
+        async def make(wanted: Job) -> Decision:
+            await (lost.wait() if wanted.slice == "a" else asyncio.sleep(0))
+            return await pools.make(wanted)
+
+        other = choice("b", 50, 50)
+
+        def note(_: Line) -> None:
+            if other.full:
+                lost.set()
+
+        loads = lambda: pools.loads() | {"gpu_a": PoolLoad(0, 2)}  # noqa: E731
+        admission = Admission([choice("a", 5, 5), other], ROUTES, make, lambda: True, loads, note)
+        await asyncio.wait_for(admission.run(), 20)
+        return len(other.pairs)
+
+    assert asyncio.run(scenario()) == 50
+
+
 def test_no_more_is_begun_than_the_quota_can_need() -> None:
     pools = Pools({"cpu": 50, "gpu_a": 50, "gpu_b": 50})
     chosen = choice("a", 500, 10, acceptance=0.5)

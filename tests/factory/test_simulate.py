@@ -104,6 +104,14 @@ def test_hours_foretell_the_days() -> None:
     assert whole.spent["video"].loading_s >= 4 * 300
 
 
+def test_so_many_jobs_as_are_asked_for() -> None:
+    made = recipe({"poses": {**POSES, "quota": 5000, "acceptance": 0.5}}, {"skeleton": gpus(8, 8)})
+    result = simulate(made, budget_for(made, {"H100": 8}, None), times_of(made), None, 1000)
+    assert result.decided == 1000
+    assert result.accepted["poses"] == pytest.approx(500, rel=0.1)
+    assert result.seconds == pytest.approx(1000 * 5 / 8, rel=0.05)
+
+
 def test_loads_cost_time_before_anything_is_made() -> None:
     made = recipe({"poses": {**POSES, "quota": 160, "acceptance": 1.0}}, {"skeleton": gpus(8, 8, load_s=1000)})
     assert simulated(made, 8).seconds == pytest.approx(1000 + 160 * 5 / 8, rel=0.05)
