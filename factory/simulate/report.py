@@ -108,7 +108,7 @@ def tell(recipe: Recipe, times: Times, result: Result, console: Console) -> None
     console.print(Text(f"rate: {result.rate * 3600:,.1f} pairs an hour"))
     hours_told = ", ".join(f"{hours:,.0f} {kind}" for kind, hours in seen.gpu_hours.items()) or "0"
     reached = "" if result.complete else ", if it goes on like this"
-    console.print(Text(f"to the quotas: {seen.days:,.2f} days, GPU-hours of work: {hours_told}{reached}"))
+    console.print(Text(f"to the quotas: {_span(86400 * seen.days)}, GPU-hours of work: {hours_told}{reached}"))
     console.print(Text(f"bottleneck: {seen.bottleneck}"))
     if not times.step_s:
         console.print("steps that are no generator's take no time here; --from DIR takes the times that a run has measured")
@@ -120,4 +120,6 @@ def _gpu_hours(recipe: Recipe, pair_s: dict[str, float], kind: str) -> float:
 
 
 def _span(seconds: float) -> str:
-    return f"{seconds / 86400:,.1f} days" if seconds > 2 * 86400 else f"{seconds / 3600:,.2f} hours"
+    if seconds >= 86400:
+        return f"{seconds / 86400:,.2f} days"
+    return f"{seconds / 3600:.2f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"

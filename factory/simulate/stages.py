@@ -118,6 +118,8 @@ class SimulatedStages:
     def __init__(self, scene: Scene, job: Job) -> None:
         self._scene, self._job, self._visits = scene, job, scene.visits[job.slice]
         self._state = _mixed(scene.seed ^ int(job.id[:16], 16))
+        video = Artifact.model_construct(digest=job.id, size=0, suffix=".mp4")
+        self._video = Synthetic.model_construct(video=video, raw_frames=0, raw_fps=0.0, report=REPORT)
         self.spent_s: dict[str, float] = {}
         """pool → worker-seconds"""
         self.calls: dict[str, int] = {}
@@ -182,8 +184,7 @@ class SimulatedStages:
         await self._take("generate_video")
         if job.task == "pose" and not self._passes():
             raise Rejected("drawn at the assumed rate", "simulated")
-        video = Artifact.model_construct(digest=job.id, size=0, suffix=".mp4")
-        return Synthetic(video=video, raw_frames=0, raw_fps=0.0, report=REPORT)
+        return self._video
 
     async def check_video(
         self, job: Job, clip: Clip, painted: tuple[PaintedCharacter, ...], video: Synthetic, driving: Analysis

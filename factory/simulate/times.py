@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from factory.workplace import ledger_of
 from manifests.errors import BadRecipe
-from manifests.ledger import Ledger
 from manifests.recipe import Recipe
 
 GENERATING = ("generate_image", "generate_video")
@@ -59,12 +60,14 @@ def _needed(recipe: Recipe) -> dict[str, list[str]]:
 
 
 def _measured(run: Path) -> dict[tuple[str, str], float]:
-    """(pool, step) → mean seconds of its outcomes, rejected ones included."""
-    path = run / "ledger.sqlite"
-    if not path.is_file():
-        raise BadRecipe(f"--from {run}: no run has worked there (it has no ledger.sqlite). Give the --out folder of a run.")
-    with Ledger(path) as ledger:
-        return {(cost.pool, cost.step): cost.seconds / cost.calls for cost in ledger.costs() if cost.calls and cost.seconds}
+    """(pool, step) → mean seconds of its outcomes, rejected ones and lost tries included. Raises BadRecipe where no run has worked."""
+    calls: Counter[tuple[str, str]] = Counter()
+    seconds: Counter[tuple[str, str]] = Counter()
+    with ledger_of(run) as ledger:
+        for cost in ledger.costs():
+            calls[cost.pool, cost.step] += cost.calls
+            seconds[cost.pool, cost.step] += cost.seconds  # type: ignore[assignment]
+    return {key: seconds[key] / count for key, count in calls.items() if count and seconds[key]}
 
 
 def counts(option: str, given: Iterable[str]) -> dict[str, float]:

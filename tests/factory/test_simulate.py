@@ -169,7 +169,7 @@ def test_what_is_refused() -> None:
         budget_for(made, {"A100": 4}, None)
     with pytest.raises(BadRecipe, match=r"--seconds vidoe: the recipe has no such generator"):
         times_of(made, None, {"vidoe": 3.0})
-    with pytest.raises(BadRecipe, match=r"--from nowhere: no run has worked there"):
+    with pytest.raises(BadRecipe, match=r"nowhere: no run has worked there"):
         times_of(made, Path("nowhere"))
 
 
