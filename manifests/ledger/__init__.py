@@ -8,6 +8,16 @@ lost with the file: the next run decides its jobs anew from the store, without r
 from __future__ import annotations
 
 from manifests.ledger.index import Ledger
-from manifests.ledger.rows import JobCost, JobState, QuarantinedStep, SliceCost, State, StepCost
+from manifests.ledger.rows import (
+    JobCost,
+    JobState,
+    QuarantinedStep,
+    SliceCost,
+    State,
+    StepCost,
+    pack_pair,
+    sketch_pair,
+    unpack_pair,
+)
 
-__all__ = ["JobCost", "JobState", "Ledger", "QuarantinedStep", "SliceCost", "State", "StepCost"]
+__all__ = ["JobCost", "JobState", "Ledger", "QuarantinedStep", "SliceCost", "State", "StepCost", "pack_pair", "sketch_pair", "unpack_pair"]

@@ -28,7 +28,7 @@ _TABLES = (
        bytes_out INTEGER NOT NULL, PRIMARY KEY (step, status, pool, accelerator, slice)) WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS jobs (job TEXT PRIMARY KEY, slice TEXT NOT NULL, task TEXT NOT NULL, split TEXT NOT NULL,
        state TEXT NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL, asked TEXT NOT NULL, blamed TEXT NOT NULL) WITHOUT ROWID""",
-    "CREATE TABLE IF NOT EXISTS pairs (job TEXT PRIMARY KEY, body BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS pairs (job TEXT PRIMARY KEY, sketch BLOB NOT NULL, body BLOB NOT NULL)",
     """CREATE TABLE IF NOT EXISTS quarantine (key TEXT PRIMARY KEY, step TEXT NOT NULL, request TEXT NOT NULL, strikes TEXT NOT NULL,
        details TEXT NOT NULL) WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS sources (path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
@@ -89,10 +89,15 @@ class LedgerFile:
             except sqlite3.DatabaseError as error:
                 if _kind(error) not in _UNREADABLE or self._db.in_transaction:
                     raise _told(error, self.path) from error
-                self._db.close()
-                self._replace("damaged")
-                self.refill()
+                self.renew()
                 return self._db.execute(statement, values).fetchall()
+
+    def renew(self) -> None:
+        """Begin anew beside a file that turned out to be damaged."""
+        with self._lock:
+            self._db.close()
+            self._replace("damaged")
+            self.refill()
 
     def execute_many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         """Inside a transaction, rows as they come."""

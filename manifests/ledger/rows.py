@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from manifests.calls import CallRecord
-from manifests.records import Digest, Frozen, Split, Task, canonical_json
+from manifests.records import Digest, Frozen, Pair, Split, Task, canonical_json
 from manifests.store import Cost, Outcome
 
 State = Literal["accepted", "rejected", "review", "quarantined", "undecided"]
@@ -31,7 +31,9 @@ class JobState(Frozen):
     blamed: str = ""
     """key of the step that is in quarantine, when the job is for its sake"""
     pair: bytes | None = Field(default=None, repr=False)
-    """the Pair's JSON, when accepted; only `Ledger.finished` reads it back"""
+    """of `pack_pair`, when accepted; only `Ledger.finished` and `pair_of` read it back"""
+    sketch: bytes = Field(default=b"", repr=False)
+    """of `sketch_pair`: what decides about the pair's place in the release, some tenth of its bytes"""
 
 
 class StepCost(Frozen):
@@ -91,6 +93,22 @@ class QuarantinedStep(Frozen):
     """why each try failed"""
     details: str
     """the last error's traceback and the worker's last lines"""
+
+
+def pack_pair(pair: Pair) -> bytes:
+    """A pair as the ledger keeps it: with its prints, which are no part of its own JSON."""
+    prints = pair.prints.model_dump(mode="json") if pair.prints else None
+    return canonical_json({**pair.model_dump(mode="json"), "prints": prints})
+
+
+def sketch_pair(pair: Pair) -> bytes:
+    """The pair without its words, scores and boxes: enough to choose it, little to read and to hold many times over."""
+    return pack_pair(pair.model_copy(update={"boxes": (), "caption": "–", "prompt": "", "scores": {}}))
+
+
+def unpack_pair(body: bytes) -> Pair:
+    """The pair of `pack_pair` or `sketch_pair`."""
+    return Pair.model_validate_json(body)
 
 
 def outcome_row(outcome: Outcome) -> tuple[Any, ...]:

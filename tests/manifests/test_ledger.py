@@ -8,10 +8,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from tiny import pair, parts
 
 from manifests.calls import CallRecord
 from manifests.errors import Damaged, OutOfSpace
-from manifests.ledger import JobState, Ledger, QuarantinedStep, StepCost
+from manifests.ledger import JobState, Ledger, QuarantinedStep, StepCost, pack_pair, sketch_pair, unpack_pair
+from manifests.records import Prints, VideoPrint
 from manifests.store import Cost, Outcome, Store
 
 
@@ -64,10 +66,13 @@ def test_jobs_and_sources(tmp_path: Path) -> None:
 
 def test_a_decision_is_found_again_by_what_was_asked(tmp_path: Path) -> None:
     with Ledger(tmp_path / "l.db") as ledger:
-        pair = b'{"caption": "na\xc3\xafve"}' * 50
-        accepted = job(1, asked="this", pair=pair)
+        body = b'{"caption": "na\xc3\xafve"}' * 50
+        accepted = job(1, asked="this", pair=body, sketch=b"{}")
         ledger.set_job(accepted, job(2, state="rejected", reason="blurred", asked="this"), job(3, state="undecided", asked="this"), job(4))
         assert ledger.finished(accepted.job, "this") == accepted
+        assert ledger.finished(accepted.job, "this", with_pair=False) == accepted.model_copy(update={"pair": None})
+        assert ledger.pair_of(accepted.job) == body
+        assert ledger.pair_of(job(2).job) is None
         assert ledger.finished(job(2).job, "this") == job(2, state="rejected", reason="blurred", asked="this")
         for number, asked in ((1, "that"), (3, "this"), (4, ""), (5, "this")):
             assert ledger.finished(job(number).job, asked) is None
@@ -75,6 +80,17 @@ def test_a_decision_is_found_again_by_what_was_asked(tmp_path: Path) -> None:
         ledger.set_job(job(1, state="rejected", asked="that"))
         ledger.set_job(job(1, asked="that"))
         assert ledger.finished(accepted.job, "that") is None, "an accepted job without its pair has to be made anew"
+
+
+def test_a_pair_comes_back_whole_and_its_sketch_chooses_alike(tmp_path: Path) -> None:
+    files = parts(Store(tmp_path / "store"), tmp_path)
+    prints = Prints(target=VideoPrint(scene="0" * 16, looks="1" * 32, moves="2" * 32), painted=())
+    one = pair(1, files, prints=prints)
+    assert unpack_pair(pack_pair(one)) == one
+    sketch = unpack_pair(sketch_pair(one))
+    assert len(sketch_pair(one)) < len(pack_pair(one))
+    for name in ("driving", "target", "reference_in_target", "prints", "lineage", "split", "job"):
+        assert getattr(sketch, name) == getattr(one, name)
 
 
 def test_jobs_whose_artifact_is_damaged_are_made_anew(tmp_path: Path) -> None:
@@ -184,6 +200,23 @@ def test_a_damaged_file_is_moved_aside_and_filled_again(tmp_path: Path, harm: st
         assert ledger.counts() == {"paint": {"ok": 60}}
         assert ledger.moved_aside == tmp_path / "l.db.damaged-1"
     assert (tmp_path / "l.db.damaged-1").read_bytes() == damaged[harm]
+
+
+def test_a_file_that_is_damaged_while_it_is_in_use_loses_nothing(tmp_path: Path) -> None:
+    store, path = Store(tmp_path / "store"), tmp_path / "l.db"
+    kept = [store.put_outcome(outcome(i, message="m" * 500)) for i in range(60)]
+    with Ledger(path) as ledger:
+        ledger.rebuild(store)
+    with Ledger(path, store) as ledger:
+        with path.open("r+b") as file:
+            file.seek(8192)
+            file.write(os.urandom(path.stat().st_size - 8192))
+        late = [store.put_outcome(outcome(i)) for i in range(60, 90)]
+        for one in late:
+            ledger.record(one)
+        assert ledger.moved_aside == tmp_path / "l.db.damaged-1"
+        assert [ledger.lookup(o.key) for o in kept + late] == kept + late
+        assert ledger.counts() == {"paint": {"ok": 90}}
 
 
 def test_a_row_that_cannot_be_read_is_taken_from_the_store(tmp_path: Path) -> None:
