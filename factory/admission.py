@@ -27,6 +27,8 @@ SLOTS = 2
 """jobs in flight for a worker: one runs, one waits, so that the worker need not"""
 CROWDED = 2.0
 """times its slots that a pool may have to do until no more is sent there: beyond what one route alone can bring"""
+PRIOR_JOBS = 20
+"""decided jobs that the recipe's assumed acceptance counts like"""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,9 @@ class Line:
     """place of the next job in the plan"""
     tasks: dict[int, asyncio.Task[Decision]] = field(default_factory=dict)
     """place → the job under way"""
+    decided: int = 0
+    passed: int = 0
+    """of the decided ones: those that gave a pair"""
 
     @property
     def in_flight(self) -> int:
@@ -94,6 +99,17 @@ class Line:
         return self.following / self.choice.part.attempts
 
     @property
+    def passing(self) -> float:
+        """Share of the jobs that give a pair: the recipe's acceptance, which is of attempts, and more and more what was seen since."""
+        return (PRIOR_JOBS * self.choice.part.spec.acceptance + self.passed) / (PRIOR_JOBS + self.decided)
+
+    def decide(self, place: int, decision: Decision) -> None:
+        """Take note of a job's end."""
+        self.choice.decide(place, decision)
+        self.decided += 1
+        self.passed += decision.pair is not None
+
+    @property
     def to_come(self) -> int:
         """Pairs that the quota wants and the rest of the plan may bring."""
         left = len(self.choice.part.jobs) - self.following + self.in_flight
@@ -101,9 +117,9 @@ class Line:
 
     @property
     def wanting(self) -> bool:
-        """Whether another job may be needed to meet the quota, as far as those in flight pass at the assumed rate."""
+        """Whether another job may be needed to meet the quota, as far as those in flight pass as the earlier ones did."""
         part = self.choice.part
-        needed = (part.spec.quota - self.choice.likely) / part.spec.acceptance
+        needed = (part.spec.quota - self.choice.likely) / self.passing
         return not self.choice.full and self.following < len(part.jobs) and self.in_flight < math.ceil(needed)
 
 
@@ -215,7 +231,7 @@ class Admission:
             self._in_flight[line.route] -= 1
             del line.tasks[place]
             if task not in self._dropped:
-                line.choice.decide(place, task.result())
+                line.decide(place, task.result())
                 touched[line.name] = line
             self._dropped.discard(task)
         for line in touched.values():

@@ -153,6 +153,13 @@ def test_no_more_is_begun_than_the_quota_can_need() -> None:
     assert pools.in_flight == 0, "what a full slice no longer needs is stopped"
 
 
+def test_jobs_that_pass_more_often_than_assumed_are_not_begun_in_vain() -> None:
+    lines: list[Line] = []
+    admitted([choice("a", 1000, 400, acceptance=0.2)], Pools({"cpu": 10, "gpu_a": 10, "gpu_b": 1}), seen=lines)
+    assert lines[-1].choice.full
+    assert lines[-1].following <= 404
+
+
 def test_the_choice_is_the_same_whatever_the_pools() -> None:
     def verdict(wanted: Job) -> str:
         return "rejected" if wanted.repeat % 3 == 0 else "good"
