@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from factory.workplace import Workplace
-from manifests.ledger import JobState, Ledger, pack_pair, sketch_pair, unpack_pair
+from manifests.ledger import JobState, Ledger, PairSketch, pack_pair, sketch_pair, unpack_sketch
 from manifests.records import Artifact, FrameBoxes, Geometry, Lineage, Pair, Prints, VideoPrint
 from manifests.store import Cost, Outcome
 
@@ -94,12 +94,12 @@ def _pair(number: int, job: str) -> Pair:
     )  # fmt: skip
 
 
-def _decisions(ledger: Ledger, jobs: int) -> Iterator[Pair | None]:
+def _decisions(ledger: Ledger, jobs: int) -> Iterator[PairSketch | None]:
     """What a run learns of the finished jobs when it goes on, in plan order."""
     for number in range(jobs):
         state = ledger.finished(_sha(f"job{number}"), ASKED, with_pair=False)
         assert state is not None
-        yield unpack_pair(state.sketch) if state.state == "accepted" else None
+        yield unpack_sketch(state.sketch) if state.state == "accepted" else None
 
 
 def _memory_mb() -> float:

@@ -11,13 +11,19 @@ from manifests.ledger.index import Ledger
 from manifests.ledger.rows import (
     JobCost,
     JobState,
+    PairSketch,
     QuarantinedStep,
     SliceCost,
     State,
     StepCost,
     pack_pair,
+    sketch_of,
     sketch_pair,
     unpack_pair,
+    unpack_sketch,
 )
 
-__all__ = ["JobCost", "JobState", "Ledger", "QuarantinedStep", "SliceCost", "State", "StepCost", "pack_pair", "sketch_pair", "unpack_pair"]
+__all__ = [
+    "JobCost", "JobState", "Ledger", "PairSketch", "QuarantinedStep", "SliceCost", "State", "StepCost", "pack_pair", "sketch_of",
+    "sketch_pair", "unpack_pair", "unpack_sketch",
+]  # fmt: skip

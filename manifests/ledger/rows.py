@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field
 
 from manifests.calls import CallRecord
-from manifests.records import Digest, Frozen, Pair, Split, Task, canonical_json
+from manifests.records import Digest, Frozen, Pair, PicturePrint, Prints, Split, Task, VideoPrint, canonical_json
 from manifests.store import Cost, Outcome
 
 State = Literal["accepted", "rejected", "review", "quarantined", "undecided"]
@@ -101,14 +103,47 @@ def pack_pair(pair: Pair) -> bytes:
     return canonical_json({**pair.model_dump(mode="json"), "prints": prints})
 
 
-def sketch_pair(pair: Pair) -> bytes:
-    """The pair without its words, scores and boxes: enough to choose it, little to read and to hold many times over."""
-    return pack_pair(pair.model_copy(update={"boxes": (), "caption": "–", "prompt": "", "scores": {}}))
-
-
 def unpack_pair(body: bytes) -> Pair:
-    """The pair of `pack_pair` or `sketch_pair`."""
+    """The pair of `pack_pair`."""
     return Pair.model_validate_json(body)
+
+
+@dataclass(frozen=True, slots=True)
+class PairSketch:
+    """What decides about a pair's place in a release: enough to choose it, quick to read, and small enough to hold all of a large run's."""
+
+    driving: Digest
+    target: Digest
+    source: Digest
+    start_frame: int
+    crop: tuple[int, int, int, int]
+    split: Split
+    reference_in_target: bool
+    prints: Prints | None
+
+
+def sketch_of(pair: Pair) -> PairSketch:
+    """The sketch of a pair."""
+    line = pair.lineage
+    return PairSketch(
+        pair.driving.digest, pair.target.digest, line.source, line.start_frame, line.crop, pair.split, pair.reference_in_target, pair.prints
+    )
+
+
+def sketch_pair(pair: Pair) -> bytes:
+    """The sketch of a pair as the ledger keeps it."""
+    content = {name: getattr(sketch_of(pair), name) for name in PairSketch.__slots__}
+    return canonical_json({**content, "prints": pair.prints and pair.prints.model_dump(mode="json")})
+
+
+def unpack_sketch(body: bytes) -> PairSketch:
+    """The sketch of `sketch_pair`; it is taken as it was written, unchecked."""
+    content = json.loads(body)
+    prints = content.pop("prints")
+    if prints:
+        painted = tuple(PicturePrint.model_construct(**one) for one in prints["painted"])
+        prints = Prints.model_construct(target=VideoPrint.model_construct(**prints["target"]), painted=painted)
+    return PairSketch(**{**content, "crop": tuple(content["crop"])}, prints=prints)
 
 
 def outcome_row(outcome: Outcome) -> tuple[Any, ...]:
