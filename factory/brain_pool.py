@@ -13,7 +13,7 @@ import os
 import traceback
 from typing import Any
 
-from factory.steps import Step, named
+from factory.steps import Charge, Step, named
 from manifests import costs
 from manifests.agency import EndpointSpec
 from manifests.errors import BadAnswer, BadRecipe, OutOfSpace, Transient
@@ -45,7 +45,7 @@ class BrainWorker:
             os.environ[self._endpoint.key_env] = key
         self._brain = OpenAIBrain(self._endpoint, self._store)
 
-    async def ask(self, name: str, request: dict[str, Any], key: str) -> dict[str, Any]:
+    async def ask(self, name: str, request: dict[str, Any], key: str, job: str, slice_: str) -> dict[str, Any]:
         """Run an asking step; returns the Outcome or a Fault as a dict with the key `type`. What was sent stands in the store."""
         from factory.work.asking import Desk
 
@@ -59,7 +59,12 @@ class BrainWorker:
             found = {"status": "rejected", "reason": e.code, "message": e.message}
         except Exception as e:
             return {"type": "fault", **_fault(e)}
-        about = {"key": key, "step": name, "request": request, "cost": Cost(seconds=round(loop.time() - began, 4), pool=BRAIN)}
+        about = {
+            "key": key,
+            "step": name,
+            "request": request,
+            "cost": Cost(seconds=round(loop.time() - began, 4), pool=BRAIN, job=job, slice=slice_),
+        }
         try:
             standing = await asyncio.to_thread(self._store.put_outcome, Outcome.model_validate(found | about))
         except Exception as e:
@@ -86,12 +91,12 @@ class BrainPool:
         """questions under way"""
         self.size = endpoint.in_flight
 
-    async def ask(self, step: Step[Any, Any], request: Frozen, key: str) -> Outcome:
+    async def ask(self, step: Step[Any, Any], request: Frozen, key: str, charge: Charge) -> Outcome:
         """The question's outcome. Raises BadRecipe, OutOfSpace, Transient."""
         self.busy += 1
         self._ledger.asking(key)
         try:
-            reply = await self._sent(step.name, request.model_dump(mode="json"), key)
+            reply = await self._sent(step.name, request.model_dump(mode="json"), key, charge)
         finally:
             self.busy -= 1
         await asyncio.to_thread(self._ledger.asked, key, list(self._store.calls(key)))
@@ -99,14 +104,14 @@ class BrainPool:
             return Outcome.model_validate(reply)
         raise {"bad_recipe": BadRecipe, "out_of_space": OutOfSpace}.get(reply["response"], Transient)(reply["message"])
 
-    async def _sent(self, name: str, request: dict[str, Any], key: str) -> dict[str, Any]:
+    async def _sent(self, name: str, request: dict[str, Any], key: str, charge: Charge) -> dict[str, Any]:
         import ray
 
         while True:
             actor = None
             try:
                 actor = await self._standing()
-                reply: dict[str, Any] = await self._cancellable(actor.ask.remote(name, request, key))
+                reply: dict[str, Any] = await self._cancellable(actor.ask.remote(name, request, key, charge.job, charge.slice))
             except ray.exceptions.RayActorError as e:
                 if actor is None or self._actor is actor:  # the first of many to notice
                     self._actor, self._deaths = None, self._deaths + 1

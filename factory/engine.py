@@ -14,8 +14,9 @@ from typing import Any
 
 from factory import cluster, scaling
 from factory.brain_pool import BRAIN, BrainPool
+from factory.metrics import Metrics, NoMetrics
 from factory.pool import Pool, Task
-from factory.steps import Step
+from factory.steps import Charge, Step
 from factory.worker import Worker
 from manifests.errors import OutOfMemory
 from manifests.ledger import Ledger
@@ -43,8 +44,9 @@ class Engine:
         """of the calls to come; whoever decides jobs tells it"""
         self.wanting: Mapping[str, int] = {}
         """slice → pairs that are still wanted"""
-        self.notice: Callable[[str, str], None] = lambda kind, name: None
+        self.notice: Callable[[str, str], None] = lambda kind, of: None
         """hears of every fault: strike, stumble, move or start, and the step or pool"""
+        self.metrics: Metrics | NoMetrics = NoMetrics()
 
     async def __aenter__(self) -> Engine:
         return self
@@ -62,26 +64,29 @@ class Engine:
 
             await asyncio.to_thread(ray.shutdown)
 
-    async def run(self, step: Step[Any, Any], request: Frozen, key: str, rank: str, pool: str) -> Outcome:
+    async def run(self, step: Step[Any, Any], request: Frozen, key: str, charge: Charge, pool: str) -> Outcome:
         """Run a step on a pool's worker. Raises Quarantined, Transient or OutOfSpace; a rejection is an Outcome."""
         if pool == BRAIN:
-            return await (await self._eyes()).ask(step, request, key)
+            return await (await self._eyes()).ask(step, request, key, charge)
         try:
-            return await self._on(pool, step, request, key, rank)
+            return await self._on(pool, step, request, key, charge)
         except OutOfMemory:
             larger = self._spec(pool).larger
             if larger is None:
                 raise
-        return await self._on(larger, step, request, key, rank)
+        return await self._on(larger, step, request, key, charge)
 
-    async def _on(self, pool: str, step: Step[Any, Any], request: Frozen, key: str, rank: str) -> Outcome:
+    async def _on(self, pool: str, step: Step[Any, Any], request: Frozen, key: str, charge: Charge) -> Outcome:
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        priority = (-step.depth, rank, next(self._numbers))
-        (await self._pool(pool)).put(Task(priority, step.name, request.model_dump(mode="json"), key, answer))
+        priority = (-step.depth, charge.rank, next(self._numbers))
+        (await self._pool(pool)).put(Task(priority, charge, step.name, request.model_dump(mode="json"), key, answer))
         try:
-            return await answer
+            outcome = await answer
         finally:
-            self.forecast.called(rank, pool)
+            if charge.job:  # indexing is no part of what a pair takes
+                self.forecast.called(charge.rank, pool)
+        self.metrics.called(outcome)
+        return outcome
 
     def load(self) -> dict[str, tuple[int, int]]:
         """Pool → (busy workers, workers)."""
@@ -108,11 +113,15 @@ class Engine:
 
             spec = self._spec(name)
             made = ray.remote(Worker).options(**cluster.actor_options(spec))
-            about = (str(self._store.url), self._files, name)
+            about = (str(self._store.url), self._files, name, spec.gpus, spec.accelerator or "")
             self._pools[name] = Pool(
                 name, int(spec.workers[0]), spec.timeout_s, lambda: made.remote(*about), lambda *fault: self.notice(*fault)
             )
         return self._pools[name]
+
+    def _noticed(self, kind: str, of: str) -> None:
+        self.metrics.fault(kind, of)
+        self.notice(kind, of)
 
     async def _keep_sizes(self) -> None:
         """Resize the pools as their work and the cluster change."""
@@ -121,6 +130,8 @@ class Engine:
             with contextlib.suppress(ConnectionError, RuntimeError):  # Ray can't be asked just now: nothing is changed
                 budget = scaling.budget_of(await asyncio.to_thread(cluster.nodes))
                 self._resize(scaling.targets(self._views(), budget))
+            for name, pool in self._pools.items():
+                self.metrics.pool(name, pool.waiting, pool.busy, pool.size)
 
     def _resize(self, sizes: Mapping[str, int]) -> None:
         for name, pool in self._pools.items():
@@ -151,4 +162,5 @@ class Engine:
     async def _start(self) -> None:
         async with self._lock:
             self._ours = await asyncio.to_thread(cluster.start, self._recipe.pools, self._address) or self._ours
-            self._scaler = self._scaler or asyncio.create_task(self._keep_sizes())
+            if self._scaler is None:
+                self._scaler, self.metrics = asyncio.create_task(self._keep_sizes()), Metrics()

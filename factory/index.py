@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from factory.memo import Memo
 from factory.plan import PlannedSpan, split_gallery
 from factory.sources import BadFile, FoundFile
+from factory.steps import Charge
 from factory.work import clips
 from factory.work.spans import SpanInfo
 from manifests.errors import BadRecipe, MotionpairError, OutOfSpace
@@ -20,7 +21,7 @@ from manifests.files import replacing
 from manifests.recipe import Recipe
 from manifests.records import Candidate
 
-RANK = "0" * 64
+FIRST = Charge("0" * 64)
 """place in the queue: all indexing is equal"""
 
 
@@ -44,7 +45,7 @@ async def index_clips(memo: Memo, recipe: Recipe, found: Sequence[FoundFile], ti
     async def one(file: FoundFile) -> None:
         request = clips.IndexRequest(source=file.digest, geometry=recipe.geometry, spans_per_clip=file.spans_per_clip)
         try:
-            index.clips.append((file, await memo.call(clips.index_clip, request, RANK, "cpu")))
+            index.clips.append((file, await memo.call(clips.index_clip, request, FIRST, "cpu")))
         except (OutOfSpace, BadRecipe):
             raise
         except MotionpairError as e:
@@ -65,7 +66,7 @@ async def index_gallery(memo: Memo, recipe: Recipe, found: dict[str, list[FoundF
     async def one(role: str, file: FoundFile) -> None:
         request = clips.PictureRequest.model_validate({"picture": file.digest, "role": role})
         try:
-            seen = await memo.call(clips.index_picture, request, RANK, "cpu")
+            seen = await memo.call(clips.index_picture, request, FIRST, "cpu")
         except (OutOfSpace, BadRecipe):
             raise
         except MotionpairError as e:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from factory.engine import Engine
 from factory.pool import Quarantined
-from factory.steps import Step, key_of
+from factory.steps import Charge, Step, key_of
 from manifests.errors import Damaged, Rejected
 from manifests.ledger import Ledger
 from manifests.records import Frozen
@@ -40,12 +40,12 @@ class Memo:
         self._broken: dict[str, Quarantined] = {}
         """steps that failed for good in this run: other jobs that need them are not made to try again"""
 
-    async def call(self, step: Step[Q, A], request: Q, rank: str, pool: str) -> A:
+    async def call(self, step: Step[Q, A], request: Q, charge: Charge, pool: str) -> A:
         """The step's answer. Raises Rejected when the step refused its input, Quarantined or Transient when it could not be run."""
         key = key_of(step, request)
         outcome = self._remembered(key)
         if outcome is None:
-            outcome = await self._shared(key, step, request, rank, pool)
+            outcome = await self._shared(key, step, request, charge, pool)
         elif key not in self._seen:
             self.reused[step.name] += 1
         self._seen.add(key)
@@ -66,13 +66,12 @@ class Memo:
         whole = outcome is not None and (key in self._seen or all(self._store.has(a) for a in outcome.artifacts))
         return outcome if whole else None
 
-    async def _shared(self, key: str, step: Step[Q, A], request: Q, rank: str, pool: str) -> Outcome:
+    async def _shared(self, key: str, step: Step[Q, A], request: Q, charge: Charge, pool: str) -> Outcome:
         """Run the step, or join whoever runs it. A caller that gives up takes it along only when nobody else waits for it."""
-        if key in self._broken:
-            raise self._broken[key]
+        self._refuse_broken(key)
         running = self._running.get(key)
         if running is None:
-            running = _Running(asyncio.create_task(self._run(key, step, request, rank, pool)))
+            running = _Running(asyncio.create_task(self._run(key, step, request, charge, pool)))
             self._running[key] = running
         running.waiters += 1
         try:
@@ -84,10 +83,19 @@ class Memo:
                 if self._running.get(key) is running:
                     del self._running[key]
 
-    async def _run(self, key: str, step: Step[Q, A], request: Q, rank: str, pool: str) -> Outcome:
+    def _refuse_broken(self, key: str) -> None:
+        """A step that failed for good, in this run or an earlier one, is not tried again until somebody frees it (`motionpair retry`)."""
+        if key not in self._broken:
+            for known in self._ledger.quarantined(key):
+                self._broken[key] = Quarantined(known.step, key, known.strikes, known.details)
+        if key in self._broken:
+            raise self._broken[key]
+
+    async def _run(self, key: str, step: Step[Q, A], request: Q, charge: Charge, pool: str) -> Outcome:
         try:
-            outcome = await self._engine.run(step, request, key, rank, pool)
+            outcome = await self._engine.run(step, request, key, charge, pool)
         except Quarantined as e:
+            self._ledger.quarantine(key, step.name, request.model_dump(mode="json"), e.strikes, e.details)
             self._broken[key] = e
             raise
         self._ledger.record(outcome)

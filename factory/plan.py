@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from factory.shortlist import Galleries, Wish
+from factory.steps import Charge
 from factory.work.spans import SpanInfo
 from manifests.recipe import Recipe, Slice, SplitSpec
 from manifests.records import Candidate, Digest, Figure, Frozen, Span, Split, Task, digest_of
@@ -38,6 +39,11 @@ class Job(Frozen):
     shortlist: tuple[Candidate, ...]
     rank: Digest
     """place in the plan's order"""
+
+    @property
+    def charge(self) -> Charge:
+        """Where its steps stand and who pays for them."""
+        return Charge(self.rank, self.id, self.slice)
 
     @property
     def key(self) -> str:

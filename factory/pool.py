@@ -13,10 +13,11 @@ import math
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from factory.steps import Charge
 from factory.worker import last_lines
 from manifests.errors import MotionpairError, OutOfMemory, OutOfSpace, Transient
 from manifests.store import Outcome
@@ -43,10 +44,11 @@ class Quarantined(MotionpairError):
 
     code = "quarantined"
 
-    def __init__(self, message: str, details: str = "") -> None:
-        super().__init__(message)
-        self.details = details
-        """the last try's traceback and the worker's last lines, for the ledger"""
+    def __init__(self, step: str, key: str, strikes: Sequence[str], details: str = "") -> None:
+        causes = "; then: ".join(dict.fromkeys(strikes))
+        super().__init__(f"step {step} failed {len(strikes)} times: {causes}")
+        self.key, self.strikes, self.details = key, tuple(strikes), details
+        """of the step; why each try failed; the last try's traceback and the worker's last lines"""
 
 
 @dataclass(order=True)
@@ -54,6 +56,7 @@ class Task:
     """A step that waits for, or is at, a worker."""
 
     priority: tuple[int, str, int]
+    charge: Charge = field(compare=False)
     name: str = field(compare=False)
     request: dict[str, Any] = field(compare=False)
     key: str = field(compare=False)
@@ -217,7 +220,7 @@ class Pool:
         """Wait for the member's first task."""
         for i, (task, ref) in enumerate(member.flight):
             if ref is None:
-                member.flight[i] = (task, member.actor.run.remote(task.name, task.request, task.key))
+                member.flight[i] = (task, member.actor.run.remote(task.name, task.request, task.key, task.charge.job, task.charge.slice))
         task, ref = member.flight[0]
         began = time.monotonic()
         try:
@@ -301,8 +304,7 @@ class Pool:
         if len(task.strikes) < STRIKES:
             self._again(task, 0.0)
         elif not task.answer.done():
-            causes = "; then: ".join(dict.fromkeys(task.strikes))
-            task.answer.set_exception(Quarantined(f"step {task.name} failed {len(task.strikes)} times: {causes}", details))
+            task.answer.set_exception(Quarantined(task.name, task.key, task.strikes, details))
 
     def _stumble(self, task: Task, why: str) -> None:
         """A fault that may pass: later again, a bounded number of times."""

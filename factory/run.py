@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -15,21 +14,21 @@ from agents import prompts
 from agents.brains.base import ROLES
 from agents.text import clean
 from factory.admission import SLOTS, Admission, Line, PoolLoad, empty_loads, route_of
+from factory.asked import Asked
 from factory.brain_pool import BRAIN
-from factory.choice import Choice, Decision, distinct
+from factory.choice import Choice, distinct
 from factory.engine import Engine
 from factory.index import Index, index_clips, index_gallery, write_index
-from factory.loop import make_pair
+from factory.jobs import UNMADE, Jobs
 from factory.memo import Memo
-from factory.plan import Job, Plan, block_count, block_of, make_plan
-from factory.pool import Quarantined
+from factory.plan import Plan, block_count, block_of, make_plan
 from factory.progress import Progress
 from factory.sources import Finder
 from factory.stages import Stages
 from factory.workplace import Workplace
 from generators import registry
-from manifests.errors import BadRecipe, MotionpairError, NeedsReview, OutOfSpace, Rejected, Transient
-from manifests.ledger import JobState, Ledger, State
+from manifests.errors import MotionpairError
+from manifests.ledger import JobState, Ledger
 from manifests.recipe import Recipe, Source
 from manifests.records import digest_of
 from manifests.release import ReleaseMeta
@@ -37,9 +36,6 @@ from manifests.sealing import write_release
 
 LOOK_EVERY_S = 1.0
 """how often the admission looks whether the pools have room, besides whenever a job ends"""
-
-UNMADE: tuple[State, State] = ("quarantined", "undecided")
-"""a task that kills its worker or fails for no known reason; a machine that did not get better"""
 
 
 @dataclass
@@ -83,8 +79,8 @@ class Run:
         self.files: dict[str, str] = {}
         self.engine = Engine(recipe, place.store, ledger, self.files, address)
         self.memo = Memo(place.store, ledger, self.engine)
-        self._rejected: Counter[str] = Counter()
-        self._quarantined: set[str] = set()
+        self.jobs = Jobs(Stages(recipe, self.memo), Asked(recipe, recipe_digest(recipe)), place.store, ledger, self.engine)
+        self._warm = empty_loads(recipe)
         self._spent: list[str] = []
         """budgets that stopped the admission"""
 
@@ -114,11 +110,9 @@ class Run:
         """Make pairs, all slices together, until their quotas are met or their jobs are used up."""
         self.progress.enter("making pairs")
         self.progress.begin_pairs({p.name: p.spec.quota for p in plan.slices}, {p.name: len(p.jobs) for p in plan.slices})
-        stages = Stages(self.recipe, self.memo)
         choices = [Choice(part, self.recipe.reference.in_target_max, self.recipe.duplicates) for part in plan.slices]
         routes = {part.name: route_of(self.recipe, part.name) for part in plan.slices}
-        make = functools.partial(self._job, stages=stages)
-        admission = Admission(choices, routes, make, self._may_spend, self._loads, self._show)
+        admission = Admission(choices, routes, self.jobs.decide, self._may_spend, self._loads, self._show)
         looking = asyncio.create_task(_regularly(admission.look_again))
         try:
             return await admission.run()
@@ -128,36 +122,7 @@ class Run:
     def _loads(self) -> dict[str, PoolLoad]:
         """What the pools have to do; those that have not begun stand there as the recipe keeps them warm."""
         loads = self.engine.calls().items()
-        return empty_loads(self.recipe) | {pool: PoolLoad(size if pool == BRAIN else SLOTS * size, calls) for pool, (calls, size) in loads}
-
-    async def _job(self, job: Job, stages: Stages) -> Decision:
-        """One job to its answer; nothing disappears."""
-        try:
-            pair = await make_pair(job, stages)
-            decision = Decision("accepted", pair=pair)
-        except Rejected as e:
-            decision = Decision("rejected", e.code, e.message)
-        except NeedsReview as e:
-            decision = Decision("review", e.code, e.message)
-        except (OutOfSpace, BadRecipe):
-            raise
-        except Quarantined as e:
-            decision = Decision("quarantined", e.code, f"{e.message}\n{e.details}".strip())
-        except Transient as e:
-            decision = Decision("undecided", e.code, e.message)
-        except MotionpairError as e:
-            decision = Decision("quarantined", e.code, e.message)
-        if decision.state == "rejected":
-            self._rejected[decision.reason] += 1
-        elif decision.state in UNMADE:
-            self._quarantined.add(job.id)
-        state = JobState(
-            job=job.id, slice=job.slice, task=job.task, split=job.split, state=decision.state, reason=decision.reason,
-            message=decision.message,
-        )  # fmt: skip
-        self.ledger.set_job(state)
-        self.engine.forecast.decided(job.rank, job.slice, decision.state == "accepted")
-        return decision
+        return self._warm | {pool: PoolLoad(size if pool == BRAIN else SLOTS * size, calls) for pool, (calls, size) in loads}
 
     def gpu_hours(self) -> float:
         """Spent so far, by the ledger."""
@@ -182,7 +147,7 @@ class Run:
         self.engine.wanting = {**self.engine.wanting, line.name: line.to_come}
         self.progress.accepted[line.name] = line.choice.likely
         self.progress.running[line.name] = line.in_flight
-        self.progress.rejected, self.progress.quarantined = self._rejected, len(self._quarantined)
+        self.progress.rejected, self.progress.quarantined = self.jobs.rejected, len(self.jobs.unmade)
         self.progress.changed()
 
     def seal(self, choices: list[Choice], index: Index) -> RunResult:
@@ -193,7 +158,7 @@ class Run:
         accepted = Counter(job.slice for job, _ in taken)
         left_out = [entry for c in choices for entry in c.left_out] + twice
         reasons = Counter(entry.reason for entry in left_out if entry.reason)
-        quarantined = [s for state in UNMADE for s in self.ledger.jobs(state) if s.job in self._quarantined]
+        quarantined = [s for state in UNMADE for s in self.ledger.jobs(state) if s.job in self.jobs.unmade]
         result = RunResult(None, False, accepted, quotas, reasons, quarantined, index, self.memo.ran, self.memo.reused, tuple(self._spent))
         blocks = block_count(self.recipe)
         if taken:

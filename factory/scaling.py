@@ -7,7 +7,7 @@ a standing queue all the same.
 
 A pool is made larger only when that saves a share of its time that the noise of the measurement does not explain (the dearer a load is, the
 surer that must be), and when it pays back the load of the new workers before the work ends. Workers that are not needed stay until somebody
-else needs their room. So equal input gives equal sizes, sizes that were reached stay, and nothing thrashes when a load takes minutes.
+else needs their room, or most of the pool is idle. So equal input gives equal sizes, sizes that were reached stay, and nothing thrashes when a load takes minutes.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ NOISE = 2.0
 """standard errors of the mean service time that are taken for noise"""
 STANDING = 2.0
 """calls a worker from which the queue of a pool counts as standing: one runs, one waits"""
+SURPLUS = 2.0
+"""times what it needs from which an idle pool lets workers go"""
 GPU = "GPU"
 """of any type; a worker of a named type asks for both"""
 PRIOR_PAIRS = 20.0
@@ -95,13 +97,18 @@ def targets(pools: Sequence[PoolView], budget: Mapping[str, float]) -> dict[str,
     """
     pools = sorted(pools, key=lambda p: p.name)
     ideal = _ideal(pools, budget)
-    sizes = {p.name: min(p.workers, p.ceiling) for p in pools}
+    sizes = {p.name: ideal[p.name] if _too_many(p, ideal[p.name]) else min(p.workers, p.ceiling) for p in pools}
     if not _fits(pools, sizes, budget) or any(sizes[p.name] < min(p.floor, ideal[p.name]) for p in pools):
         return ideal  # a node has gone or come, or nothing has been started
     for pool in sorted(pools, key=lambda p: (-p.time_s(sizes[p.name]), p.name)):
         if pays(pool, sizes[pool.name], ideal[pool.name]):
             _grow(pool, ideal, sizes, pools, budget)
     return sizes
+
+
+def _too_many(pool: PoolView, needed: int) -> bool:
+    """Whether a pool has twice what it needs and no work for half of it: what filled the pools at the beginning may go."""
+    return pool.workers > SURPLUS * needed and pool.queued < pool.workers / SURPLUS
 
 
 def pays(pool: PoolView, workers: int, more: int) -> bool:
@@ -135,7 +142,7 @@ def _ideal(pools: Sequence[PoolView], budget: Mapping[str, float]) -> dict[str, 
         sizes[pool.name] = max(sizes[pool.name], pool.wants(pace_s))
     for pool in sorted(busy, key=lambda p: (-p.time_s(sizes[p.name]), p.name)):
         sizes[pool.name] += _room(pool, pool.wants(pace_s / HEADROOM) - sizes[pool.name], sizes, pools, budget)
-    waited_for = [p for p in busy if p.queued >= STANDING * p.workers]
+    waited_for = [p for p in busy if p.queued >= max(1.0, STANDING * p.workers)]
     while waited_for := [p for p in waited_for if _room(p, 1, sizes, pools, budget)]:
         pace_s = _pace(waited_for, sizes, pools, budget)
         more = {p.name: max(0, p.wants(pace_s) - sizes[p.name]) for p in waited_for}

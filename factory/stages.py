@@ -94,7 +94,7 @@ class Stages:
 
     async def look(self, job: Job) -> Clip:
         """Cut the span out, find everybody in it, find the reference. Raises Rejected when it is not what the index promised."""
-        cut = await self._memo.call(clips.cut, clips.CutRequest(span=job.span), rank=job.rank, pool="cpu")
+        cut = await self._memo.call(clips.cut, clips.CutRequest(span=job.span), charge=job.charge, pool="cpu")
         analysis = await self.analyze(job, cut.target)
         present = [p.track for p in analysis.people if p.presence >= spans.PRESENCE_MIN]
         if not job.people[0] <= len(present) <= job.people[1]:
@@ -106,12 +106,12 @@ class Stages:
         request = clips.ReferenceRequest(
             span=job.span, shot=job.shot, min_gap_s=self._recipe.reference.min_gap_s, analysis=analysis, driven=driven
         )
-        reference = await self._memo.call(clips.find_reference, request, rank=job.rank, pool="cpu")
+        reference = await self._memo.call(clips.find_reference, request, charge=job.charge, pool="cpu")
         return Clip(cut.target, analysis, driven, reference)
 
     async def analyze(self, job: Job, video: Artifact) -> Analysis:
         """Everybody in a video."""
-        return await self._memo.call(clips.analyze, clips.AnalyzeRequest(video=video), rank=job.rank, pool="cpu")
+        return await self._memo.call(clips.analyze, clips.AnalyzeRequest(video=video), charge=job.charge, pool="cpu")
 
     async def select(self, job: Job, clip: Clip) -> tuple[Casting, ...]:
         """Candidate Selector: castings, best first, as many as the budget allows. Raises Rejected when there is none."""
@@ -160,13 +160,15 @@ class Stages:
         """Ask the recipe's brain. Pictures are drawn only for one that has eyes."""
         model = self._recipe.agents.brain.model
         if model is None:
-            return (await self._memo.call(rules.ask_rules, rules.RulesRequest(facts=facts), rank=job.rank, pool=self._agents_pool)).answer
+            return (
+                await self._memo.call(rules.ask_rules, rules.RulesRequest(facts=facts), charge=job.charge, pool=self._agents_pool)
+            ).answer
         exhibits: tuple[Exhibit, ...] = ()
         if show is not None and shown is not None:
-            exhibits = (await self._memo.call(show, shown, rank=job.rank, pool=self._agents_pool)).exhibits
+            exhibits = (await self._memo.call(show, shown, charge=job.charge, pool=self._agents_pool)).exhibits
         instructions = prompts.text_of(facts.role, self._recipe.agents.prompts)
         request = asking.AskRequest(model=model, instructions=instructions, facts=facts, exhibits=exhibits)
-        return (await self._memo.call(asking.ask_model, request, rank=job.rank, pool=BRAIN)).answer
+        return (await self._memo.call(asking.ask_model, request, charge=job.charge, pool=BRAIN)).answer
 
     async def generate_image(self, job: Job, clip: Clip, selection: Selection, prompt: Prompt, attempt: int) -> making.Painted:
         """The painter."""
@@ -177,7 +179,7 @@ class Stages:
             scale=prompt.scale, geometry=job.span.geometry, clip=clip.analysis.arrays, person=selection.person, mode=job.task,
             seed=self._seed(job, spec.kind, attempt),
         )  # fmt: skip
-        return await self._memo.call(making.generate_image, request, rank=job.rank, pool=self._recipe.pool_of(name))
+        return await self._memo.call(making.generate_image, request, charge=job.charge, pool=self._recipe.pool_of(name))
 
     def _pictures(self, job: Job, selection: Selection) -> dict[str, str]:
         roles = {"character": selection.character, "clothing": selection.clothing}
@@ -193,7 +195,7 @@ class Stages:
     async def check_image(self, job: Job, clip: Clip, selection: Selection, prompt: Prompt, painted: making.Painted) -> Verdict:
         """Quality Checker, first inspection: the measures, then the eye where there is one and nothing is lost already."""
         request = measuring.PictureRequest(picture=painted.picture, target=clip.target, clip=clip.analysis, person=selection.person)
-        measured = await self._memo.call(measuring.measure_picture, request, rank=job.rank, pool=self._agents_pool)
+        measured = await self._memo.call(measuring.measure_picture, request, charge=job.charge, pool=self._agents_pool)
         verdict = checker.judge_picture(measured.scores, job.task, self._checker)
         if verdict.decision == "reject" or not self._eyes:
             return verdict
@@ -214,7 +216,7 @@ class Stages:
             scene=self._scene(job, painted), prompt=video_prompt(painted), geometry=job.span.geometry,
             seed=self._seed(job, spec.kind, attempt),
         )  # fmt: skip
-        return await self._memo.call(making.generate_video, request, rank=job.rank, pool=self._recipe.pool_of(name))
+        return await self._memo.call(making.generate_video, request, charge=job.charge, pool=self._recipe.pool_of(name))
 
     def _scene(self, job: Job, painted: tuple[PaintedCharacter, ...]) -> Artifact | None:
         return painted[0].scene if job.task == "animation" and painted else None
@@ -236,7 +238,7 @@ class Stages:
             mode=job.task, video=video.video, driving=driving, report=video.report, geometry=job.span.geometry, target=clip.target,
             clip=clip.analysis, driven=clip.driven, painted=tuple(p.picture for p in painted), scene=self._scene(job, painted),
         )  # fmt: skip
-        measured = await self._memo.call(measuring.measure_video, request, rank=job.rank, pool=self._agents_pool)
+        measured = await self._memo.call(measuring.measure_video, request, charge=job.charge, pool=self._agents_pool)
         verdict = checker.judge_video(measured.scores, job.span.geometry, video.report, self._checker)
         if not verdict.accepted or not self._eyes:
             return verdict, measured.matched
@@ -256,12 +258,12 @@ class Stages:
             task=job.task, driving=driving, driving_arrays=analysis.arrays, matched=matched, reference=reference.picture,
             reference_arrays=reference.arrays,
         )  # fmt: skip
-        return await self._memo.call(pairing.draw_masks, request, rank=job.rank, pool="cpu")
+        return await self._memo.call(pairing.draw_masks, request, charge=job.charge, pool="cpu")
 
     async def caption(self, job: Job, clip: Clip) -> str:
         """Prompt Weaver: the long description of the target."""
         request = describing.SceneRequest(target=clip.target, analysis=clip.analysis)
-        scene = await self._memo.call(describing.describe_scene, request, rank=job.rank, pool="cpu")
+        scene = await self._memo.call(describing.describe_scene, request, charge=job.charge, pool="cpu")
         answer = await self._ask(job, CaptionerFacts(scene=scene), showing.show_clip, ShowClipRequest(clip=clip.target))
         words = clean(CaptionerAnswer.model_validate(answer).caption)
         if not words:
@@ -271,9 +273,9 @@ class Stages:
     async def prints(self, job: Job, clip: Clip, painted: tuple[PaintedCharacter, ...]) -> Prints:
         """By what the pair is known again when duplicates are looked for."""
         about = prints.VideoPrintRequest(video=clip.target, arrays=clip.analysis.arrays)
-        target = await self._memo.call(prints.print_video, about, rank=job.rank, pool="cpu")
+        target = await self._memo.call(prints.print_video, about, charge=job.charge, pool="cpu")
         pictures = [
-            await self._memo.call(prints.print_picture, prints.PicturePrintRequest(picture=p.picture), rank=job.rank, pool="cpu")
+            await self._memo.call(prints.print_picture, prints.PicturePrintRequest(picture=p.picture), charge=job.charge, pool="cpu")
             for p in painted
         ]
         return Prints(target=target, painted=tuple(pictures))
@@ -282,7 +284,7 @@ class Stages:
         """Hands, faces and text of the target."""
         return (
             await self._memo.call(
-                pairing.find_boxes, pairing.BoxRequest(target=clip.target, arrays=clip.analysis.arrays), rank=job.rank, pool="cpu"
+                pairing.find_boxes, pairing.BoxRequest(target=clip.target, arrays=clip.analysis.arrays), charge=job.charge, pool="cpu"
             )
         ).frames
 

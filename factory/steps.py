@@ -60,6 +60,15 @@ class Step(Generic[Q, A]):
         return self.run.__module__
 
 
+@dataclass(frozen=True)
+class Charge:
+    """For whom a step is run: its place in the plan's order, and the job and slice that its cost is charged to."""
+
+    rank: str
+    job: str = ""
+    slice: str = ""
+
+
 STEPS: dict[str, Step[Any, Any]] = {}
 
 POSE_WEIGHTS = ("pose_detection", "pose_landmark")
@@ -149,7 +158,7 @@ def code_digest(modules: tuple[str, ...]) -> str:
         source = _source(name)
         if source is not None:
             tree = ast.parse(source)
-            seen[name] = hashlib.sha256(_shape(tree).encode()).hexdigest()
+            seen[name] = hashlib.sha256(shape_of(tree).encode()).hexdigest()
             todo += _imports(tree, name)
     return digest_of(seen)
 
@@ -176,7 +185,7 @@ def _imports(tree: ast.Module, name: str) -> list[str]:
     return [f for f in found if f != name]
 
 
-def _shape(tree: ast.AST) -> str:
+def shape_of(tree: ast.AST) -> str:
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         first = body[0] if isinstance(body, list) and body else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
@@ -64,7 +65,8 @@ class Workbench:
         self._read: dict[str, int] = {}
         """digest → bytes of what the step has opened"""
         self._checked: set[str] = set()
-        self.folder = Path()
+        self._folder: Path | None = None
+        self._until_done = contextlib.ExitStack()
 
     def run(self, name: str, request: dict[str, Any], key: str, job: str = "", slice_: str = "") -> dict[str, Any]:
         """Run one step and write its outcome to the store; returns the Outcome or a Fault as a dict with the key `type`.
@@ -78,8 +80,7 @@ class Workbench:
         self._read = {}
         began = time.perf_counter()
         try:
-            with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{os.getpid()}-") as folder:
-                self.folder = Path(folder)
+            with contextlib.ExitStack() as self._until_done:
                 outcome = self._outcome(step, parsed)
             cost = self._cost(time.perf_counter() - began, job, slice_)
             about = {"key": key, "step": name, "artifacts": self._kept, "request": parsed.model_dump(mode="json"), "cost": cost}
@@ -106,9 +107,17 @@ class Workbench:
 
     def _without_paths(self, message: str) -> str:
         """Where a file lies is no part of an outcome: it may be elsewhere when the outcome is read again."""
-        for path in (*self._opened, str(self.folder)):
+        for path in (*self._opened, str(self._folder)) if self._folder else self._opened:
             message = message.replace(path, "the file")
         return message
+
+    @property
+    def folder(self) -> Path:
+        """A folder of the call's own, made when it is first asked for and gone at its end."""
+        if self._folder is None:
+            self._folder = Path(self._until_done.enter_context(tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{os.getpid()}-")))
+            self._until_done.callback(setattr, self, "_folder", None)
+        return self._folder
 
     def clip(self, source: Digest) -> Path:
         """The file of a source clip or gallery picture. Raises Transient when this node doesn't have it."""

@@ -14,13 +14,13 @@ LAST_LINES = 20
 class Worker:
     """The Ray actor: a workbench behind a remote call."""
 
-    def __init__(self, store_url: str, files: dict[str, str], pool: str) -> None:
+    def __init__(self, store_url: str, files: dict[str, str], pool: str, gpus: float, accelerator: str) -> None:
         import cv2
 
         cv2.setNumThreads(1)  # a worker is one core; the pool is the parallelism
         from factory.workbench import Workbench
 
-        self._bench = Workbench(store_url, files, pool)
+        self._bench = Workbench(store_url, files, pool, gpus, accelerator)
 
     def ready(self) -> dict[str, str]:
         """Answers when the worker stands: its node, and the file that its standard error goes to."""
@@ -28,9 +28,9 @@ class Worker:
 
         return {"node": ray.get_runtime_context().get_node_id(), "stderr": os.path.realpath(f"/proc/{os.getpid()}/fd/2")}
 
-    def run(self, name: str, request: dict[str, Any], key: str) -> dict[str, Any]:
+    def run(self, name: str, request: dict[str, Any], key: str, job: str, slice_: str) -> dict[str, Any]:
         """See Workbench.run."""
-        return self._bench.run(name, request, key)
+        return self._bench.run(name, request, key, job, slice_)
 
 
 def last_lines(file: str) -> str:

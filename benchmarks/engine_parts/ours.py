@@ -13,6 +13,7 @@ from engine_parts.naps import Nap, NapRequest, first_nap, second_nap, third_nap
 from factory.engine import Engine
 from factory.memo import Memo
 from factory.pool import Quarantined
+from factory.steps import Charge
 from manifests.ledger import Ledger
 from manifests.recipe import PoolSpec, Recipe, load_recipe
 from manifests.store import Store
@@ -40,7 +41,7 @@ async def engine_at(folder: Path, recipe: Recipe) -> AsyncIterator[tuple[Memo, E
 
 async def nap(memo: Memo, number: int, seconds: float, pool: str = "cpu", **more: object) -> Nap:
     request = NapRequest.model_validate({"number": number, "seconds": seconds, **more})
-    return await memo.call(first_nap, request, f"{number:064d}", pool)
+    return await memo.call(first_nap, request, Charge(f"{number:064d}"), pool)
 
 
 async def awake(memo: Memo, count: int, pool: str = "cpu") -> None:
@@ -74,9 +75,9 @@ async def of_no_length(folder: Path, jobs: int, count: int) -> float:
             await awake(memo, count, name)
 
         async def job(number: int) -> None:
-            request, rank = NapRequest(number=number), f"{number:064d}"
+            request, charge = NapRequest(number=number), Charge(f"{number:064d}")
             for step, pool in zip((first_nap, second_nap, third_nap), pools, strict=True):
-                await memo.call(step, request, rank, pool)
+                await memo.call(step, request, charge, pool)
 
         began = time.monotonic()
         waiting = iter(range(jobs))

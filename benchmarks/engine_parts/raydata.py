@@ -37,7 +37,7 @@ def _quiet() -> Any:
 
 
 def of_lengths(lengths_s: Sequence[float], count: int) -> tuple[list[Nap], float, float]:
-    """Naps with `count` actors, and when the first began (Ray Data starts its actors itself: their start is left out) and the last ended."""
+    """Naps with `count` actors, when the first began (Ray Data starts its actors itself: that is left out) and when the last ended."""
     ray = _quiet()
     data = ray.data.from_items([{"seconds": s} for s in lengths_s], override_num_blocks=len(lengths_s))
     done = data.map_batches(

@@ -20,6 +20,7 @@ from agents.brains.base import CaptionerFacts, Scene
 from factory.engine import Engine
 from factory.progress import Progress
 from factory.run import Run, Workplace
+from factory.steps import Charge
 from factory.work.asking import AskRequest, ask_model
 from manifests.agency import ModelSpec
 from manifests.recipe import Recipe, load_recipe
@@ -50,7 +51,7 @@ def answered(seen: object, before: int) -> Act:
 
 async def ask(engine: Engine, number: int) -> Outcome:
     request, key = question(number)
-    return await engine.run(ask_model, request, key, "0" * 64, "brain")
+    return await engine.run(ask_model, request, key, Charge("0" * 64), "brain")
 
 
 async def seen_by(server: ScriptedServer, count: int) -> None:

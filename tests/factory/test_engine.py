@@ -14,6 +14,7 @@ from factory import steps
 from factory.engine import Engine
 from factory.memo import Memo
 from factory.pool import Pool, Quarantined, _Member
+from factory.steps import Charge
 from factory.work.making import AnimateRequest, Synthetic, generate_video
 from factory.workbench import Workbench
 from manifests import media
@@ -25,7 +26,7 @@ from manifests.release import Release
 from manifests.store import Store
 
 OWN = Path(__file__).parent / "own" / "misbehaving.py"
-RANK = "0" * 64
+FIRST = Charge("0" * 64)
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def request_for(finished: Finished, tmp_path: Path):  # type: ignore[no-untyped-
     """`request_for(class name, options)`: a real pose request for one of the misbehaving generators, its inputs in a fresh store."""
     old, store = Store(finished.out / "store"), Store(tmp_path / "store")
     with Ledger(finished.out / "ledger.sqlite", old) as ledger:
-        rows = ledger._execute("SELECT key FROM outcomes WHERE step = 'generate_video' ORDER BY key")
+        rows = ledger.execute("SELECT key FROM outcomes WHERE step = 'generate_video' ORDER BY key")
         bodies = [ledger.lookup(row[0]) for row in rows]
     poses = [b.request for b in bodies if b is not None and b.request["mode"] == "pose"]  # type: ignore[index,call-overload]
     request = AnimateRequest.model_validate(poses[0])
@@ -58,7 +59,7 @@ async def together(recipe: Recipe, folder: Path, requests: list[AnimateRequest])
     with Ledger(folder / "ledger.sqlite", store) as ledger:
         async with Engine(recipe, store, ledger, {}) as engine:
             memo = Memo(store, ledger, engine)
-            calls = [memo.call(generate_video, r, f"{i:064d}", "cpu") for i, r in enumerate(requests)]
+            calls = [memo.call(generate_video, r, Charge(f"{i:064d}"), "cpu") for i, r in enumerate(requests)]
             return await asyncio.gather(*calls, return_exceptions=True), memo
 
 
@@ -84,15 +85,43 @@ def test_what_broke_once_is_not_tried_again_by_the_next_job(request_for, recipe:
             async with Engine(recipe, store, ledger, {}) as engine:
                 memo = Memo(store, ledger, engine)
                 request = request_for("KillerOnce", mark=str(tmp_path / "never" / "there"))
-                first = await asyncio.gather(memo.call(generate_video, request, RANK, "cpu"), return_exceptions=True)
+                first = await asyncio.gather(memo.call(generate_video, request, FIRST, "cpu"), return_exceptions=True)
                 before = len(list(tmp_path.iterdir()))
-                again = await asyncio.gather(memo.call(generate_video, request, RANK, "cpu"), return_exceptions=True)
+                again = await asyncio.gather(memo.call(generate_video, request, FIRST, "cpu"), return_exceptions=True)
                 return [*first, *again], before
 
     answers, _ = asyncio.run(work())
     assert answers[0] is answers[1]
     assert isinstance(answers[0], Quarantined)
     assert "FileNotFoundError" in answers[0].details, "the traceback of the last try is kept"
+
+
+def test_quarantine_outlives_the_run_until_somebody_frees_it(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    mark = tmp_path / "mark"
+    mark.mkdir()
+    request = request_for("KillerOnce", mark=str(mark / "not" / "there"))
+    (first,), _ = asyncio.run(together(recipe, tmp_path, [request]))
+    assert isinstance(first, Quarantined)
+    (mark / "not").mkdir()
+    (mark / "not" / "there").touch()  # the cause is mended
+    (again,), memo = asyncio.run(together(recipe, tmp_path, [request]))
+    assert isinstance(again, Quarantined)
+    assert str(again) == str(first)
+    assert not memo.ran
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        (known,) = ledger.quarantined()
+        assert known.step == "generate_video"
+        assert known.request["seed"] == request.seed
+        assert "FileNotFoundError" in known.details
+        ledger.retry()
+    (freed,), _ = asyncio.run(together(recipe, tmp_path, [request]))
+    assert isinstance(freed, Synthetic)
+
+
+def test_a_dead_workers_last_lines_are_kept(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (killed,), _ = asyncio.run(together(recipe, tmp_path, [request_for("Killer")]))
+    assert isinstance(killed, Quarantined)
+    assert "these are my last words" in killed.details
 
 
 def test_a_pool_that_fits_on_no_node_is_refused_at_once(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -152,16 +181,16 @@ def test_who_gives_up_takes_no_shared_step_along(request_for, recipe: Recipe, tm
         with Ledger(tmp_path / "ledger.sqlite", store) as ledger:
             async with Engine(recipe, store, ledger, {}) as engine:
                 memo = Memo(store, ledger, engine)
-                first, second = (asyncio.create_task(memo.call(generate_video, request_for("Ticker"), RANK, "cpu")) for _ in range(2))
+                first, second = (asyncio.create_task(memo.call(generate_video, request_for("Ticker"), FIRST, "cpu")) for _ in range(2))
                 await asyncio.sleep(0.1)
                 first.cancel()
                 answer = await second
                 assert first.cancelled()
-                lone = asyncio.create_task(memo.call(generate_video, request_for("Ticker", 7), RANK, "cpu"))
+                lone = asyncio.create_task(memo.call(generate_video, request_for("Ticker", 7), FIRST, "cpu"))
                 await asyncio.sleep(0.1)
                 lone.cancel()
                 await asyncio.gather(lone, return_exceptions=True)
-                again = await memo.call(generate_video, request_for("Ticker", 7), RANK, "cpu")
+                again = await memo.call(generate_video, request_for("Ticker", 7), FIRST, "cpu")
                 return answer, again
 
     answer, again = asyncio.run(work())  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Who is blamed when something goes: nodes that leave, memory that is too small, faults that pass. Real Ray on several nodes of this machine."""
+"""Who is blamed when something goes: nodes that leave, memory that is too small, faults that pass. A real Ray with several nodes."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def bench(finished: Finished, tmp_path: Path) -> Workbench:
 def mask_requests(finished: Finished) -> list[tuple[MaskRequest, dict[str, object]]]:
     """Every request masks were drawn from in the finished run, with its answer; one for each task at least."""
     with Ledger(finished.out / "ledger.sqlite", Store(finished.out / "store")) as ledger:
-        rows = ledger._execute("SELECT body FROM outcomes WHERE step = 'draw_masks' ORDER BY key")
+        rows = ledger.execute("SELECT body FROM outcomes WHERE step = 'draw_masks' ORDER BY key")
     bodies = [json.loads(row[0]) for row in rows]
     found = [(MaskRequest.model_validate(b["request"]), b["answer"]) for b in bodies]
     assert {request.task for request, _ in found} == {"animation", "replacement", "pose"}

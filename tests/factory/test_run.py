@@ -160,3 +160,18 @@ def test_a_second_run_in_the_same_folder_is_refused(material: Material, tmp_path
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_finished_job_is_taken_from_its_row_and_never_replayed(material: Material, finished: Finished, tmp_path: Path) -> None:
+    """Nothing is left of its steps' outcomes, in the store and in the ledger; the decision stands on the row alone."""
+    out = tmp_path / "out"
+    shutil.copytree(finished.out, out)
+    kept = ("index_clip", "index_picture")
+    with Ledger(out / "ledger.sqlite") as ledger:
+        keys = [row[0] for row in ledger.execute(f"SELECT key FROM outcomes WHERE step NOT IN {kept}")]
+        ledger.execute(f"DELETE FROM outcomes WHERE step NOT IN {kept}")
+    for key in keys:
+        (out / "store" / "outcomes" / key[:2] / f"{key}.json").unlink()
+    shutil.rmtree(out / "release")
+    assert "no generator work was needed" in call("run", material.recipe, "--out", out)
+    assert tree(out / "release") == tree(finished.out / "release")

@@ -74,6 +74,14 @@ def test_a_pool_at_its_most_leaves_the_rest_to_others() -> None:
     assert targets([a, dataclasses.replace(b, queued=0)], {"H100": 64}) == {"a": 10, "b": 5}, "b keeps pace with a"
 
 
+def test_most_of_an_idle_pool_goes_and_some_surplus_stays() -> None:
+    a = pool("a", 9000, 60, queued=60)
+    budget = {"H100": 60, "CPU": 1000}
+    assert targets([a, pool("cpu", 900, 40, asks="CPU", queued=3)], budget)["cpu"] == 8
+    assert targets([a, pool("cpu", 900, 40, asks="CPU", queued=30)], budget)["cpu"] == 40, "it has work"
+    assert targets([a, pool("cpu", 900, 14, asks="CPU", queued=3)], budget)["cpu"] == 14, "little would be gained"
+
+
 def test_workers_of_any_type_take_what_the_named_leave() -> None:
     named = PoolView("named", 1, 99, {"GPU": 1.0, "H100": 1.0}, 1, coming=100, service_s=1.0)
     either = PoolView("either", 1, 99, {"GPU": 0.5}, 1, coming=100, service_s=1.0)
