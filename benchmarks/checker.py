@@ -48,24 +48,20 @@ def main() -> None:
 def run(asked: argparse.Namespace, cache: Cache) -> None:
     """All of it."""
     studio, judge = Studio(cache, fetch_samples().clips.parent), scoring.Judge(cache, CheckerSpec())
-    every = rows.quick() if asked.quick else rows.tuning() if asked.tuning else rows.reporting()
+    listed = rows.quick() if asked.quick else rows.tuning() if asked.tuning else rows.reporting()
+    every = [row for row in listed if studio.usable(row)]
     part, parts = (int(n) for n in asked.part.split("/"))
     chosen = every[:2] if asked.quick else every[part - 1 :: parts]
     cast = planting.Cast(studio, every)
     found: dict[str, list[scoring.Judged]] = {kind: [] for kind in (cases.GOOD, *planting.KINDS)}
-    unusable = []
     for row in chosen:
-        try:
-            base = studio.base(row)
-        except MotionpairError as e:
-            unusable.append(f"{row.name}: {e.code}")
-            continue
+        base = studio.base(row)
         alone = row in rows.MORE_UNTOUCHED or (asked.quick and not row.characters)
         for case in [cases.good(base)] if alone else _cases(base, cast, once=asked.quick):
             seen = judge.look(case)
             found[case.kind].append(seen)
             _tell(case, seen, asked.sheets)
-    told = {**summary(found), "unusable": unusable}
+    told = {**summary(found), "unusable": sorted(set(r.name for r in listed) - set(r.name for r in every))}
     if not asked.quick and not asked.tuning and parts == 1:
         told["by_eye"], kept = _by_eye(studio, judge, asked.sheets)
         untouched = [j for j in found[cases.GOOD] if not j.row.characters]

@@ -155,6 +155,14 @@ class Studio:
         key = ["footage", row.clip, row.start_s, row.frames, row.fps, row.short_side, *row.window]
         return Footage(self.cache.folder(key, build), span.geometry)
 
+    def usable(self, row: Row) -> bool:
+        """Whether the row's people are found in its clip."""
+        try:
+            _largest(self.footage(row).people, len(row.characters) or None)
+        except BadInput:
+            return False
+        return True
+
     def base(self, row: Row) -> Base:
         """Raises BadInput when the clip or a picture can't be used."""
         footage = self.footage(row)

@@ -96,12 +96,13 @@ def tell(recipe: Recipe, times: Times, result: Result, console: Console) -> None
         hours = [_gpu_hours(recipe, result.pair_s[name], kind) for kind in seen.gpu_hours]
         slices.add_row(Text(name), f"{result.accepted[name]:,}", f"{quota:,}", *(f"{h:.3f}" for h in hours))
     console.print(slices)
-    pools = Table("pool", "workers", "most", "busy", "loading", "idle", box=None, pad_edge=False)
+    window_s = max(result.seconds - result.from_s, 1e-9)
+    pools = Table("pool", "workers, mean", "most", "busy", "loading", "idle", box=None, pad_edge=False)
     for name, spent in result.spent.items():
         there = spent.there_s or 1.0
         most = recipe.pools[name].workers[1] if name in recipe.pools else result.sizes[name]
         parts = (spent.busy_s / there, spent.loading_s / there, max(0.0, 1 - (spent.busy_s + spent.loading_s) / there))
-        pools.add_row(Text(name), f"{result.sizes[name]:,}", f"{most:,.0f}", *(f"{part:.1%}" for part in parts))
+        pools.add_row(Text(name), f"{spent.there_s / window_s:,.1f}", f"{most:,.0f}", *(f"{part:.1%}" for part in parts))
     console.print(pools)
     span = f"the last {_span(result.seconds - result.from_s)}" if result.from_s else "all of it"
     console.print(Text(f"simulated: {_span(result.seconds)}, {result.decided:,} jobs; shares and rate are those of {span}"))

@@ -185,7 +185,7 @@ def test_the_command() -> None:
         for word in ("--seconds", f"{name}={s}")
     ]
     told = call("simulate", "motionpair-60k", "--gpus", "H100=64", "--gpus", "L40S=8", "--hours", "2", *seconds)
-    assert re.search(r"^scail +\d+ +64 +(9\d|100)\.\d%", told, re.MULTILINE), told
+    assert re.search(r"^scail +[\d.]+ +64 +(9\d|100)\.\d%", told, re.MULTILINE), told
     assert "to the quotas: 1" in told
     assert "bottleneck: H100: all 64 are in use" in told
     assert "expected NAME=NUMBER" in call("simulate", "motionpair-60k", "--gpus", "H100", code=2)
