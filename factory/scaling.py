@@ -7,8 +7,8 @@ a standing queue all the same.
 
 A pool is made larger only when that saves a share of its time that the noise of the measurement does not explain (the dearer a load is, the
 surer that must be), and when it pays back the load of the new workers before the work ends. Workers that are not needed stay until somebody
-else needs their room, or most of the pool is idle. So equal input gives equal sizes, sizes that were reached stay, and nothing thrashes when
-a load takes minutes.
+else needs their room, or most of the pool is idle. So equal input gives equal sizes, sizes that were reached stay, and nothing thrashes
+when a load takes minutes.
 """
 
 from __future__ import annotations
