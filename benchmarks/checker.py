@@ -61,7 +61,7 @@ def run(asked: argparse.Namespace, cache: Cache) -> None:
             seen = judge.look(case)
             found[case.kind].append(seen)
             _tell(case, seen, asked.sheets)
-    told = {**summary(found), "unusable": sorted(set(r.name for r in listed) - set(r.name for r in every))}
+    told = {**summary(found), "unusable": sorted({r.name for r in listed} - {r.name for r in every})}
     if not asked.quick and not asked.tuning and parts == 1:
         told["by_eye"], kept = _by_eye(studio, judge, asked.sheets)
         untouched = [j for j in found[cases.GOOD] if not j.row.characters]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import sys
 import tempfile
 import traceback
@@ -88,16 +89,22 @@ def run(
     characters: CharactersOption = None,
     address: AddressOption = None,
     store: StoreOption = None,
+    grace: Annotated[float, typer.Option("--grace", min=0, help="Seconds that what is under way has after SIGTERM.")] = 30.0,
 ) -> None:
     """Make the recipe's dataset. Asked for again, it goes on where it was."""
     from factory.progress import Progress
     from factory.run import run_recipe, with_material
+    from factory.stopping import Stopped
     from manifests.recipe import load_recipe
 
     with plainly("Run the same command again to resume."):
         made = with_material(load_recipe(recipe), clips, characters)
         with Progress(out_console) as progress:
-            result = asyncio.run(run_recipe(made, out, progress, address, store))
+            try:
+                result = asyncio.run(run_recipe(made, out, progress, address, store, grace))
+            except Stopped as e:
+                out_console.print(Text(f"{e}. Go on with: {shlex.join(['motionpair', *sys.argv[1:]])}"))
+                raise typer.Exit(0) from None
         from factory.summary import tell_result
 
         tell_result(result, out_console)

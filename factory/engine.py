@@ -46,6 +46,8 @@ class Engine:
         """slice → pairs that are still wanted"""
         self.notice: Callable[[str, str], None] = lambda kind, of: None
         """hears of every fault: strike, stumble, move or start, and the step or pool"""
+        self.started: Callable[[], None] = lambda: None
+        """is called when Ray stands"""
         self.metrics: Metrics | NoMetrics = NoMetrics()
 
     async def __aenter__(self) -> Engine:
@@ -163,4 +165,5 @@ class Engine:
         async with self._lock:
             self._ours = await asyncio.to_thread(cluster.start, self._recipe.pools, self._address) or self._ours
             if self._scaler is None:
+                self.started()
                 self._scaler, self.metrics = asyncio.create_task(self._keep_sizes()), Metrics()

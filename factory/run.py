@@ -25,6 +25,7 @@ from factory.plan import Plan, block_count, block_of, make_plan
 from factory.progress import Progress
 from factory.sources import Finder
 from factory.stages import Stages
+from factory.stopping import GRACE_S, Stop, Stopped
 from factory.workplace import Workplace
 from generators import registry
 from manifests.errors import MotionpairError
@@ -74,10 +75,14 @@ def with_material(recipe: Recipe, clips: str | None, characters: str | None) -> 
 class Run:
     """A recipe at work in a folder."""
 
-    def __init__(self, recipe: Recipe, place: Workplace, ledger: Ledger, progress: Progress, address: str | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, place: Workplace, ledger: Ledger, progress: Progress, address: str | None = None, stop: Stop | None = None
+    ) -> None:
         self.recipe, self.place, self.ledger, self.progress = recipe, place, ledger, progress
+        self.stop = stop or Stop()
         self.files: dict[str, str] = {}
         self.engine = Engine(recipe, place.store, ledger, self.files, address)
+        self.engine.started = self.stop.listen
         self.memo = Memo(place.store, ledger, self.engine)
         self.jobs = Jobs(Stages(recipe, self.memo), Asked(recipe, recipe_digest(recipe)), place.store, ledger, self.engine)
         self._warm = empty_loads(recipe)
@@ -115,9 +120,12 @@ class Run:
         admission = Admission(choices, routes, self.jobs.decide, self._may_spend, self._loads, self._show)
         looking = asyncio.create_task(_regularly(admission.look_again))
         try:
-            return await admission.run()
+            choices = await admission.run()
         finally:
             looking.cancel()
+        if self.stop.asked and not all(choice.full for choice in choices):
+            raise Stopped("stopped; what was under way has come to its end")
+        return choices
 
     def _loads(self) -> dict[str, PoolLoad]:
         """What the pools have to do; those that have not begun stand there as the recipe keeps them warm."""
@@ -134,6 +142,8 @@ class Run:
         return self.ledger.money_nano() / 1e9
 
     def _may_spend(self) -> bool:
+        if self.stop.asked:
+            return False
         budget = self.recipe.budget
         for name, spent, limit in (("gpu_hours", self.gpu_hours, budget.gpu_hours), ("money", self.money, budget.money)):
             if limit is not None and (now := spent()) >= limit:
@@ -199,18 +209,23 @@ async def _regularly(look: Callable[[], None]) -> None:
 
 @contextlib.asynccontextmanager
 async def working(
-    recipe: Recipe, out: Path, progress: Progress, address: str | None = None, store: str | None = None
+    recipe: Recipe, out: Path, progress: Progress, address: str | None = None, store: str | None = None, stop: Stop | None = None
 ) -> AsyncIterator[Run]:
     """A run in an opened workplace, its workers stopped at the end."""
     place = Workplace(out, store)
     with place.opened() as ledger:
-        run = Run(recipe, place, ledger, progress, address)
+        run = Run(recipe, place, ledger, progress, address, stop)
         async with run.engine:
             yield run
 
 
-async def run_recipe(recipe: Recipe, out: Path, progress: Progress, address: str | None = None, store: str | None = None) -> RunResult:
-    """The whole run. Raises BadRecipe before anything starts, OutOfSpace in the middle; both leave what is finished for the next run."""
+async def run_recipe(
+    recipe: Recipe, out: Path, progress: Progress, address: str | None = None, store: str | None = None, grace_s: float = GRACE_S
+) -> RunResult:
+    """The whole run. Raises BadRecipe before anything starts, OutOfSpace or Stopped in the middle: what is finished is kept for the next run.
+
+    After SIGTERM nothing more is begun, and what is under way has `grace_s` seconds.
+    """
     registry.check(recipe, to_run=True)
     if recipe.agents.brain.endpoint:
         from agents.brains.openai import key_of
@@ -218,12 +233,17 @@ async def run_recipe(recipe: Recipe, out: Path, progress: Progress, address: str
         key_of(recipe.agents.brain.endpoint)
     if recipe.agents.prompts:
         prompts.check(recipe.agents.prompts)
-    async with working(recipe, out, progress, address, store) as run:
-        index = await run.index()
-        write_index(index, out / "index.parquet")
-        plan = make_plan(recipe, index.spans, index.gallery)
-        _refuse_empty(plan, index)
-        return await asyncio.to_thread(run.seal, await run.pairs(plan), index)
+    stop = Stop(grace_s)
+    async with working(recipe, out, progress, address, store, stop) as run:
+        return await stop.over(_whole(run))
+
+
+async def _whole(run: Run) -> RunResult:
+    index = await run.index()
+    write_index(index, run.place.out / "index.parquet")
+    plan = make_plan(run.recipe, index.spans, index.gallery)
+    _refuse_empty(plan, index)
+    return await asyncio.to_thread(run.seal, await run.pairs(plan), index)
 
 
 def _refuse_empty(plan: Plan, index: Index) -> None:
