@@ -9,9 +9,12 @@ from typing import Any
 
 from manifests.errors import BadRecipe
 from manifests.recipe import PoolSpec
+from manifests.store import PASSED_ON, Store, answer_probe
 
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
 """messages carry digests, never frames"""
+PROBE_TIMEOUT_S = 300.0
+"""until every node has read the store"""
 
 
 def start(pools: dict[str, PoolSpec], address: str | None) -> bool:
@@ -63,6 +66,24 @@ def nodes() -> list[dict[str, float]]:
     return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
+def probe(store: Store) -> None:
+    """Have every node read a file that was written here. Raises BadRecipe with the node's address and the reason."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    with store.probing() as written:
+        asked = [
+            ray.remote(answer_probe)
+            .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
+            .remote(store.url, written, node["NodeID"])
+            for node in there
+        ]
+        for node, reason in zip(there, ray.get(asked, timeout=PROBE_TIMEOUT_S), strict=True):
+            if reason:
+                raise BadRecipe(f"node {node['NodeManagerAddress']} can't use the store: {reason}")
+
+
 def _knock(address: str) -> None:
     """Raise OSError at once where nothing listens: Ray itself would wait for many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -97,4 +118,4 @@ def check_places(pools: dict[str, PoolSpec]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    return {name: os.environ[name] for name in ("MOTIONPAIR_CACHE",) if name in os.environ}
+    return {name: os.environ[name] for name in ("MOTIONPAIR_CACHE", *PASSED_ON) if name in os.environ}

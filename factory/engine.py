@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,7 +23,7 @@ from manifests.errors import OutOfMemory
 from manifests.ledger import Ledger
 from manifests.recipe import PoolSpec, Recipe
 from manifests.records import Frozen
-from manifests.store import Outcome, Store
+from manifests.store import Cost, Outcome, Store
 
 SCALING_S = 1.0
 """between two looks at the pools' sizes"""
@@ -116,10 +117,18 @@ class Engine:
             spec = self._spec(name)
             made = ray.remote(Worker).options(**cluster.actor_options(spec))
             about = (str(self._store.url), self._files, name, spec.gpus, spec.accelerator or "")
-            self._pools[name] = Pool(
-                name, int(spec.workers[0]), spec.timeout_s, lambda: made.remote(*about), lambda *fault: self.notice(*fault)
-            )
+            lose = functools.partial(self._lost, name, spec)
+            self._pools[name] = Pool(name, int(spec.workers[0]), spec.timeout_s, lambda: made.remote(*about), self._noticed, lose)
         return self._pools[name]
+
+    def _lost(self, pool: str, spec: PoolSpec, task: Task, seconds: float) -> None:
+        """A try without an outcome has taken its time all the same."""
+        charge, gpu_seconds = task.charge, round(seconds * spec.gpus, 4)
+        accelerator = (spec.accelerator or "") if spec.gpus else ""
+        cost = Cost(
+            seconds=round(seconds, 4), pool=pool, gpu_seconds=gpu_seconds, accelerator=accelerator, job=charge.job, slice=charge.slice
+        )
+        self._ledger.lose(task.key, task.name, cost)
 
     def _noticed(self, kind: str, of: str) -> None:
         self.metrics.fault(kind, of)
@@ -166,4 +175,6 @@ class Engine:
             self._ours = await asyncio.to_thread(cluster.start, self._recipe.pools, self._address) or self._ours
             if self._scaler is None:
                 self.started()
+                if self._address:
+                    await asyncio.to_thread(cluster.probe, self._store)
                 self._scaler, self.metrics = asyncio.create_task(self._keep_sizes()), Metrics()

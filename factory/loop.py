@@ -71,7 +71,7 @@ async def paint_one(job: Job, clip: Clip, selection: Selection, stages: Stages) 
         picture = await stages.generate_image(job, clip, selection, prompt, attempt)
         verdict = await stages.check_image(job, clip, selection, prompt, picture)
         if verdict.decision == "review":
-            raise to_review(verdict, picture.picture)
+            raise to_review(verdict, stages.where(picture.picture))
         if verdict.accepted:
             return PaintedCharacter(picture.picture, picture.scene, selection, prompt, attempt + 1), verdict
         if verdict.decision == "reject":
@@ -92,7 +92,7 @@ async def perform(
     except Rejected as e:
         return None, refusal(e)
     if verdict.decision == "review":
-        raise to_review(verdict, video.video)
+        raise to_review(verdict, stages.where(video.video))
     if not verdict.accepted:
         return None, verdict
     return Performance(video.video, driving, matched, painted, video_prompt(painted), verdict, attempt + 1), verdict
@@ -114,10 +114,10 @@ def refusal(error: Rejected) -> Verdict:
     return Verdict(decision="reject", reason=error.code, findings=(Finding(code=error.code, words=error.message),))
 
 
-def to_review(verdict: Verdict, seen: Artifact) -> NeedsReview:
+def to_review(verdict: Verdict, where: str) -> NeedsReview:
     """What a person has to look at, and why."""
     words = "; ".join(f.words for f in verdict.findings) or verdict.reason
-    return NeedsReview(f"{words} Look at store/objects/{seen.digest[:2]}/{seen.digest}{seen.suffix}", verdict.reason)
+    return NeedsReview(f"{words} Look at {where}", verdict.reason)
 
 
 async def render_pose(job: Job, clip: Clip, stages: Stages) -> Performance:

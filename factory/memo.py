@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,11 +14,13 @@ from factory.pool import Quarantined
 from factory.steps import Charge, Step, key_of
 from manifests.errors import Damaged, Rejected
 from manifests.ledger import Ledger
-from manifests.records import Frozen
+from manifests.records import Artifact, Frozen
 from manifests.store import Outcome, Store
 
 Q = TypeVar("Q", bound=Frozen)
 A = TypeVar("A", bound=Frozen)
+X = TypeVar("X")
+Y = TypeVar("Y")
 
 
 @dataclass
@@ -43,7 +47,7 @@ class Memo:
     async def call(self, step: Step[Q, A], request: Q, charge: Charge, pool: str) -> A:
         """The step's answer. Raises Rejected when the step refused its input, Quarantined or Transient when it could not be run."""
         key = key_of(step, request)
-        outcome = self._remembered(key)
+        outcome = await self._remembered(key)
         if outcome is None:
             outcome = await self._shared(key, step, request, charge, pool)
         elif key not in self._seen:
@@ -53,18 +57,29 @@ class Memo:
             raise Rejected(outcome.message, outcome.reason)
         return step.answer.model_validate(outcome.answer)
 
-    def _remembered(self, key: str) -> Outcome | None:
+    async def _remembered(self, key: str) -> Outcome | None:
         """A finished outcome whose artifacts are still there."""
-        outcome = self._ledger.lookup(key)
+        outcome, found = self._ledger.lookup(key), False
         if outcome is None:
-            try:
-                outcome = self._store.get_outcome(key)
-            except Damaged:
-                return None
-            if outcome is not None:
-                self._ledger.record(outcome)
-        whole = outcome is not None and (key in self._seen or all(self._store.has(a) for a in outcome.artifacts))
-        return outcome if whole else None
+            with contextlib.suppress(Damaged):
+                outcome = await self._look(self._store.get_outcome, key)
+            found = outcome is not None
+        if outcome is None:
+            return None
+        if found:
+            self._ledger.record(outcome)
+        if key in self._seen:
+            return outcome
+        there = [await self._look(self._store.has, artifact) for artifact in outcome.artifacts]
+        return outcome if all(there) else None
+
+    async def _look(self, look: Callable[[X], Y], what: X) -> Y:
+        """Into the store: at once on a disk, on a thread over a network."""
+        return look(what) if self._store.local else await asyncio.to_thread(look, what)
+
+    def where(self, artifact: Artifact) -> str:
+        """A place that a person can look at."""
+        return self._store.where(artifact)
 
     async def _shared(self, key: str, step: Step[Q, A], request: Q, charge: Charge, pool: str) -> Outcome:
         """Run the step, or join whoever runs it. A caller that gives up takes it along only when nobody else waits for it."""

@@ -96,12 +96,14 @@ class Service:
 
 
 class Pool:
-    """Members and the queue before them. `launch` makes an actor; `notice` hears of every fault: its kind and the task's step."""
+    """Members and the queue before them. `launch` makes an actor; `notice` hears of every fault, its kind and the step; `lose` of the
+    seconds of every try that ended without an outcome."""
 
     def __init__(
-        self, name: str, size: int, timeout_s: float, launch: Callable[[], Any], notice: Callable[[str, str], None] = lambda *_: None
-    ) -> None:
-        self.name, self._timeout_s, self._launch, self._notice = name, timeout_s, launch, notice
+        self, name: str, size: int, timeout_s: float, launch: Callable[[], Any], notice: Callable[[str, str], None],
+        lose: Callable[[Task, float], None],
+    ) -> None:  # fmt: skip
+        self.name, self._timeout_s, self._launch, self._notice, self._lose = name, timeout_s, launch, notice, lose
         self._queue: list[Task] = []
         self._members: list[_Member] = []
         self._took_s: deque[float] = deque(maxlen=REMEMBERED)
@@ -226,10 +228,14 @@ class Pool:
         try:
             reply = await asyncio.wait_for(ref, self._timeout_s)
         except Exception as e:  # whatever it is, somebody waits for an answer and the pool goes on
+            self._lose(task, time.monotonic() - began)
             await self._lost(member, e)
             return
         member.flight.popleft()
-        self._took_s.append(time.monotonic() - began)
+        took_s = time.monotonic() - began
+        self._took_s.append(took_s)
+        if reply["type"] != "outcome":
+            self._lose(task, took_s)
         self._settle(task, reply)
 
     async def _started(self, member: _Member) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -28,13 +29,16 @@ from factory.stages import Stages
 from factory.stopping import GRACE_S, Stop, Stopped
 from factory.workplace import Workplace
 from generators import registry
-from manifests.errors import MotionpairError
+from manifests.costs import write_costs
+from manifests.errors import Damaged, MotionpairError
 from manifests.ledger import JobState, Ledger
 from manifests.recipe import Recipe, Source
 from manifests.records import digest_of
 from manifests.release import ReleaseMeta
 from manifests.sealing import write_release
 
+LOOK_AT_OPEN_S = 1.0
+"""how often open questions are looked for in the store, when there is a cap on money"""
 LOOK_EVERY_S = 1.0
 """how often the admission looks whether the pools have room, besides whenever a job ends"""
 
@@ -86,6 +90,7 @@ class Run:
         self.memo = Memo(place.store, ledger, self.engine)
         self.jobs = Jobs(Stages(recipe, self.memo), Asked(recipe, recipe_digest(recipe)), place.store, ledger, self.engine)
         self._warm = empty_loads(recipe)
+        self._looked_s = -LOOK_AT_OPEN_S
         self._spent: list[str] = []
         """budgets that stopped the admission"""
 
@@ -134,11 +139,13 @@ class Run:
 
     def gpu_hours(self) -> float:
         """Spent so far, by the ledger."""
-        return sum(c.seconds * self.recipe.pools[c.pool].gpus for c in self.ledger.costs() if c.pool in self.recipe.pools) / 3600
+        return self.ledger.gpu_seconds() / 3600
 
     def money(self) -> float:
         """Spent on questions so far; what is under way, or may have been charged before a connection was cut, counts in full."""
-        self.ledger.look_at_open(self.place.store)
+        if time.monotonic() - self._looked_s >= LOOK_AT_OPEN_S:
+            self._looked_s = time.monotonic()
+            self.ledger.look_at_open(self.place.store)
         return self.ledger.money_nano() / 1e9
 
     def _may_spend(self) -> bool:
@@ -178,7 +185,13 @@ class Run:
             )  # fmt: skip
             root = self.place.out / "release"
             before = set(os.listdir(root)) if root.is_dir() else set()
-            result.release = write_release(root, [(pair, block_of(job.id, blocks)) for job, pair in taken], self.place.store, meta)
+            entries = [(pair, block_of(job.id, blocks)) for job, pair in taken]
+            try:
+                result.release = write_release(root, entries, self.place.store, meta)
+            except Damaged as e:
+                if e.digest:
+                    self.ledger.doubt(e.digest)  # so that the next run makes its jobs anew
+                raise
             result.new_revision = result.release.name not in before
         return result
 
@@ -222,7 +235,7 @@ async def working(
 async def run_recipe(
     recipe: Recipe, out: Path, progress: Progress, address: str | None = None, store: str | None = None, grace_s: float = GRACE_S
 ) -> RunResult:
-    """The whole run. Raises BadRecipe before anything starts, OutOfSpace or Stopped in the middle: what is finished is kept for the next run.
+    """The whole run. Raises BadRecipe before anything starts, OutOfSpace or Stopped in the middle; what is finished is kept.
 
     After SIGTERM nothing more is begun, and what is under way has `grace_s` seconds.
     """
@@ -235,7 +248,10 @@ async def run_recipe(
         prompts.check(recipe.agents.prompts)
     stop = Stop(grace_s)
     async with working(recipe, out, progress, address, store, stop) as run:
-        return await stop.over(_whole(run))
+        try:
+            return await stop.over(_whole(run))
+        finally:
+            await asyncio.to_thread(write_costs, run.ledger, out / "costs.parquet")
 
 
 async def _whole(run: Run) -> RunResult:

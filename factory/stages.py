@@ -84,6 +84,10 @@ class Stages:
     def budget(self) -> JobBudget:
         return self._recipe.budget_per_job
 
+    def where(self, artifact: Artifact) -> str:
+        """A place that a person can look at."""
+        return self._memo.where(artifact)
+
     def generator_of(self, job: Job) -> str:
         """Name of the recipe's generator entry."""
         return self._recipe.slices[job.slice].generator
