@@ -17,8 +17,8 @@ from factory.cli import app
 from generators import registry
 from generators.base import VideoGenerator, VideoRequest
 from generators.poses.tracks import People
-from manifests import media
-from manifests.recipe import load_recipe, parse_recipe
+from manifests import costs, media
+from manifests.recipe import PoolSpec, load_recipe, parse_recipe
 from manifests.records import Geometry
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +26,8 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted
 README = DOCUMENTS[0].read_text(encoding="utf-8")
 RECIPES = sorted((ROOT / "manifests" / "recipes").glob("*.yaml"))
 GROUP = typer.main.get_command(app)
+ENGINE = (ROOT / "docs" / "engine.md").read_text(encoding="utf-8")
+SOURCE_PATH = re.compile(r"(?:manifests|generators|agents|factory|benchmarks|docs|docker|tests)/[\w./-]*(?:/|\.\w+)$")
 MACHINE_PATH = re.compile(r"(?<![\w.…-])/(?:tmp|work|home|root|usr|var|opt|mnt|Users)/")
 
 
@@ -94,6 +96,49 @@ def test_relative_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\(([^)]+)\)", text):
         if not target.startswith(("http://", "https://", "#")):
             assert (document.parent / target.partition("#")[0]).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
+def test_files_of_ours_that_are_named_exist(document: Path) -> None:
+    named = {span for span in re.findall(r"`([^`\s]+)`", document.read_text(encoding="utf-8")) if SOURCE_PATH.match(span)}
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_every_module_of_the_factory_stands_in_the_table() -> None:
+    """Files of one folder share a cell, the first with its folder: `factory/run.py`, `workplace.py`."""
+    named: set[str] = set()
+    for row in re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), re.MULTILINE):
+        first, *others = re.findall(r"`([^`]+)`", row)
+        folder, _, own = first.rpartition("/") if not first.endswith("/") else (first.rpartition("/")[0].rpartition("/")[0], "", first[:-1])
+        named |= {f"{folder}/{name}".rstrip("/") for name in (own.rpartition("/")[2], *others)}
+    there = {ids(path) for path in (ROOT / "factory").glob("*.py")} - {"factory/__init__.py"}
+    assert there - named == set()
+
+
+def test_everything_that_a_pool_may_ask_is_documented() -> None:
+    documented = re.findall(r"^\| `(\w+)` \|", ENGINE.partition("## Which job")[0], re.MULTILINE)
+    assert documented == list(PoolSpec.model_fields)
+    (pools,) = (yaml.safe_load(block)["pools"] for block in blocks(ENGINE, "yaml"))
+    for pool in pools.values():
+        PoolSpec.model_validate(pool)
+
+
+def test_every_column_of_the_costs_is_documented_in_order() -> None:
+    table = ENGINE.partition("## What it cost")[2].partition("## Metrics")[0]
+    cells = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    assert re.findall(r"`(\w+)`", " ".join(cells)) == costs._schema().names
+
+
+def test_every_metric_is_documented() -> None:
+    source = (ROOT / "factory" / "metrics.py").read_text(encoding="utf-8")
+    told = set(re.findall(r'"(motionpair_\w+)"', source))
+    assert told
+    assert told == set(re.findall(r"`(motionpair_\w+)`", ENGINE))
+
+
+def test_decisions_have_numbers_of_their_own() -> None:
+    numbers = [path.name[:4] for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
+    assert len(set(numbers)) == len(numbers)
 
 
 @pytest.mark.parametrize("document", [*DOCUMENTS, *RECIPES, *sorted((ROOT / "benchmarks").glob("*.py"))], ids=ids)
