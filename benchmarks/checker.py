@@ -56,7 +56,7 @@ def run(asked: argparse.Namespace, cache: Cache) -> None:
     found: dict[str, list[scoring.Judged]] = {kind: [] for kind in (cases.GOOD, *planting.KINDS)}
     for row in chosen:
         base = studio.base(row)
-        alone = row in rows.MORE_UNTOUCHED or (asked.quick and not row.characters)
+        alone = row in rows.JUDGED_ONLY or (asked.quick and not row.characters)
         for case in [cases.good(base)] if alone else _cases(base, cast, once=asked.quick):
             seen = judge.look(case)
             found[case.kind].append(seen)

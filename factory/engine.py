@@ -19,7 +19,7 @@ from factory.metrics import Metrics, NoMetrics
 from factory.pool import Pool, Task
 from factory.steps import Charge, Step
 from factory.worker import Worker
-from manifests.errors import OutOfMemory
+from manifests.errors import MotionpairError, OutOfMemory
 from manifests.ledger import Ledger
 from manifests.recipe import PoolSpec, Recipe
 from manifests.records import Frozen
@@ -118,7 +118,9 @@ class Engine:
             made = ray.remote(Worker).options(**cluster.actor_options(spec))
             about = (str(self._store.url), self._files, name, spec.gpus, spec.accelerator or "")
             lose = functools.partial(self._lost, name, spec)
-            self._pools[name] = Pool(name, int(spec.workers[0]), spec.timeout_s, lambda: made.remote(*about), self._noticed, lose)
+            self._pools[name] = Pool(
+                name, int(spec.workers[0]), spec.timeout_s, lambda: made.remote(*about), self._noticed, lose, self._find
+            )
         return self._pools[name]
 
     def _lost(self, pool: str, spec: PoolSpec, task: Task, seconds: float) -> None:
@@ -129,6 +131,11 @@ class Engine:
             seconds=round(seconds, 4), pool=pool, gpu_seconds=gpu_seconds, accelerator=accelerator, job=charge.job, slice=charge.slice
         )
         self._ledger.lose(task.key, task.name, cost)
+
+    async def _find(self, key: str) -> Outcome | None:
+        with contextlib.suppress(MotionpairError):
+            return await asyncio.to_thread(self._store.get_outcome, key)
+        return None
 
     def _noticed(self, kind: str, of: str) -> None:
         self.metrics.fault(kind, of)

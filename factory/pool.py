@@ -13,12 +13,12 @@ import math
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from factory.steps import Charge
-from factory.worker import last_lines
+from factory.worker import last_words
 from manifests.errors import MotionpairError, OutOfMemory, OutOfSpace, Transient
 from manifests.store import Outcome
 
@@ -35,6 +35,8 @@ START_TIMEOUT_S = 600.0
 """for a worker to stand, on a cluster that may have to make room first"""
 STARTS = 3
 """workers in a row that could not be started until the waiting tasks are told"""
+LAST_WORDS_S = 10.0
+"""for a node to tell what its dead worker left"""
 REMEMBERED = 64
 """calls from which service times are told"""
 
@@ -97,13 +99,13 @@ class Service:
 
 class Pool:
     """Members and the queue before them. `launch` makes an actor; `notice` hears of every fault, its kind and the step; `lose` of the
-    seconds of every try that ended without an outcome."""
+    seconds of every try that ended without an outcome; `find` has the outcome of a key, which a worker keeps before it answers."""
 
     def __init__(
         self, name: str, size: int, timeout_s: float, launch: Callable[[], Any], notice: Callable[[str, str], None],
-        lose: Callable[[Task, float], None],
+        lose: Callable[[Task, float], None], find: Callable[[str], Awaitable[Outcome | None]],
     ) -> None:  # fmt: skip
-        self.name, self._timeout_s, self._launch, self._notice, self._lose = name, timeout_s, launch, notice, lose
+        self.name, self._timeout_s, self._launch, self._notice, self._lose, self._find = name, timeout_s, launch, notice, lose, find
         self._queue: list[Task] = []
         self._members: list[_Member] = []
         self._took_s: deque[float] = deque(maxlen=REMEMBERED)
@@ -274,20 +276,30 @@ class Pool:
     # --- faults
 
     async def _lost(self, member: _Member, error: Exception) -> None:
-        """The member's actor is gone or has to go. Tasks that only waited there go elsewhere unblamed."""
-        task, _ = member.flight.popleft()
-        others = [other for other, _ in member.flight]
+        """The member's actor is gone or has to go. What it had finished is found, what it was at is blamed, unless nobody is; tasks that
+        only waited there go elsewhere."""
+        flight, ready = [task for task, _ in member.flight], member.ready
         member.flight.clear()
-        ready = member.ready
         self._kill(member)
-        for other in others:
-            self.put(other)
-        if nobodys_fault(error):
-            self._move(task, told(error, self._timeout_s))
-            return
-        lines = await _last_words(ready)
-        details = "".join(traceback.format_exception(error))[-4000:]
-        self._strike(task, told(error, self._timeout_s), f"{details}\nthe worker's last lines:\n{lines}" if lines else details)
+        lines, at = await _last_words(ready)
+        left = []
+        for task in flight:
+            outcome = await self._find(task.key)
+            if outcome is None:
+                left.append(task)
+            else:
+                self._settle(task, {"type": "outcome", **outcome.model_dump(mode="json")})
+        begun = [task for task in left if task.key == at] if at else left[:1]
+        for task in left:
+            if task not in begun:
+                self.put(task)
+        for task in begun:
+            why = told(error, self._timeout_s)
+            if nobodys_fault(error):
+                self._move(task, why)
+            else:
+                details = "".join(traceback.format_exception(error))[-4000:]
+                self._strike(task, why, f"{details}\nthe worker's last lines:\n{lines}" if lines else details)
 
     def _settle(self, task: Task, reply: dict[str, Any]) -> None:
         kind = reply.pop("type")
@@ -369,13 +381,16 @@ def told(error: Exception, timeout_s: float) -> str:
     return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
 
 
-async def _last_words(ready: dict[str, str]) -> str:
-    """The end of a dead worker's standard error, read on its node; empty where that is gone too."""
+async def _last_words(ready: dict[str, str]) -> tuple[str, str]:
+    """See factory.worker.last_words, read on the worker's node; nothing where that is gone too."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     with contextlib.suppress(Exception):
+        if ready["node"] == ray.get_runtime_context().get_node_id():
+            return last_words(ready)
         there = NodeAffinitySchedulingStrategy(ready["node"], soft=False)
-        reading = ray.remote(last_lines).options(num_cpus=0, scheduling_strategy=there).remote(ready["stderr"])
-        return str(await asyncio.wait_for(reading, 10.0))
-    return ""
+        reading = ray.remote(last_words).options(num_cpus=0, scheduling_strategy=there).remote(ready)
+        lines, key = await asyncio.wait_for(reading, LAST_WORDS_S)
+        return str(lines), str(key)
+    return "", ""

@@ -15,7 +15,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from factory import pool
+from factory import engine, pool
 from factory.engine import Engine
 from factory.pool import STUMBLES
 from manifests.errors import OutOfMemory, Transient
@@ -130,3 +130,18 @@ def test_a_fault_that_passes_is_waited_out_and_one_that_stays_is_no_verdict(tmp_
     assert isinstance(answer, Transient)
     assert f"was tried {STUMBLES} times: a share is not mounted" in str(answer)
     assert [kind for kind, _ in heard] == ["stumble"] * STUMBLES
+
+
+def test_what_a_worker_had_finished_when_it_died_is_neither_blamed_nor_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It dies after it has kept the outcome and before its answer has left."""
+    where = str(Path(__file__).parent)
+    monkeypatch.syspath_prepend(where)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([where, os.environ["PYTHONPATH"]]))
+    from own.dying import DyingWorker
+
+    monkeypatch.setattr(engine, "Worker", DyingWorker)
+    found, heard = asyncio.run(naps(tmp_path, ours.workers(1), 4, seconds=0.0))
+    assert all(isinstance(f, Nap) for f in found), found
+    assert not heard
+    begun = (tmp_path / "log").read_text().split()
+    assert sorted(begun) == ["0", "1", "2", "3"]
