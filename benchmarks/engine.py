@@ -6,7 +6,7 @@
 
 Utilisation is the workers' sleep over the time that all of them had. `steady`: 400 naps of 0.2 s on 8 workers, between the 5th and the 95th
 of a hundred ends. `whole`: 160 naps of 1 s in the mean, 20 % of them slow (0.75 and 2 s), from the first call to the last end, workers
-standing; `rejecting`: the same with 30 % of the attempts looping back. `no_length`: milliseconds for a job that does nothing in three pools.
+standing; `rejecting`: the same with 30 % of the attempts looping back. `no_length`: milliseconds a job that does nothing in three pools.
 The last line is one JSON object.
 """
 

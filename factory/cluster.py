@@ -79,7 +79,13 @@ def probe(store: Store) -> None:
             .remote(store.url, written, node["NodeID"])
             for node in there
         ]
-        for node, reason in zip(there, ray.get(asked, timeout=PROBE_TIMEOUT_S), strict=True):
+        for node, answer in zip(there, asked, strict=True):
+            try:
+                reason = ray.get(answer, timeout=PROBE_TIMEOUT_S)
+            except ray.exceptions.GetTimeoutError:
+                reason = f"no answer in {PROBE_TIMEOUT_S:g} s"
+            except ray.exceptions.RayError:  # the node has gone since it was asked
+                continue
             if reason:
                 raise BadRecipe(f"node {node['NodeManagerAddress']} can't use the store: {reason}")
 

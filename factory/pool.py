@@ -311,6 +311,8 @@ class Pool:
             task.answer.set_exception(OutOfSpace(reply["message"]))
         elif reply["response"] == "out_of_memory":
             task.answer.set_exception(OutOfMemory(reply["message"]))
+        elif reply["response"] == "damaged":
+            task.answer.set_exception(Transient(reply["message"]))
         elif reply["response"] == "transient":
             self._stumble(task, reply["message"])
         else:

@@ -79,7 +79,7 @@ class Progress:
         if self.rejected:
             parts.append("rejected " + ", ".join(f"{reason} {n}" for reason, n in self.rejected.most_common()))
         if self.quarantined:
-            parts.append(f"quarantined {self.quarantined}")
+            parts.append(f"not made {self.quarantined}")
         parts += [f"{pool} {busy}/{size} busy" for pool, (busy, size) in self.load().items()]
         if (left := self._remaining_s()) is not None:
             parts.append(f"about {duration(left)} left")
@@ -101,6 +101,6 @@ class Progress:
         if self.rejected:
             lines.append(Text("rejected: " + ", ".join(f"{reason} {n}" for reason, n in self.rejected.most_common())))
         if self.quarantined:
-            lines.append(Text(f"quarantined: {self.quarantined}", style="red"))
+            lines.append(Text(f"quarantined or undecided: {self.quarantined}", style="red"))
         lines += [Text(f"pool {pool}: {busy} of {size} busy") for pool, (busy, size) in self.load().items()]
         return Group(*lines, *([table] if self.quotas else []))

@@ -22,7 +22,7 @@ from generators.poses.details import DetailReader
 from generators.poses.lettering import TextFinder
 from generators.poses.people import PeopleTracker
 from generators.poses.tracks import People
-from manifests.errors import BadAnswer, BadInput, OutOfMemory, OutOfSpace, Rejected, Transient
+from manifests.errors import BadAnswer, BadInput, Damaged, OutOfMemory, OutOfSpace, Rejected, Transient
 from manifests.records import Artifact, Digest, Frozen, canonical_json, digest_of
 from manifests.store import Cost, Outcome, Store
 
@@ -41,7 +41,7 @@ def sweep_temporary() -> None:
 class Fault(Frozen):
     """A call that ended without an outcome: nothing is remembered of it."""
 
-    response: Literal["transient", "out_of_memory", "out_of_space", "error"]
+    response: Literal["transient", "damaged", "out_of_memory", "out_of_space", "error"]
     message: str
     details: str = ""
     """traceback"""
@@ -190,4 +190,6 @@ def _fault(error: Exception) -> Fault:
         return Fault(response="out_of_space", message=message, details=details)
     if isinstance(error, MemoryError | OutOfMemory) or type(error).__name__ == "OutOfMemoryError":  # torch's, which need not be here
         return Fault(response="out_of_memory", message=f"the worker's memory is too small: {message}", details=details)
+    if isinstance(error, Damaged):  # what it works on is gone: the next run makes that anew
+        return Fault(response="damaged", message=message, details=details)
     return Fault(response="transient" if isinstance(error, Transient) else "error", message=message, details=details)

@@ -56,7 +56,7 @@ class Transient(MotionpairError):
 
 
 class OutOfMemory(Transient):
-    """The task did not fit; retried alone before it is quarantined."""
+    """The task did not fit. A larger pool may take it; without one it stays undecided."""
 
     code = "out_of_memory"
 

@@ -54,7 +54,7 @@ LAB_SPANS = ((0.0, 33, 20.0), (0.6, 25, 24.0))
 LAB_CLIPS = tuple(f"lab/{who}-cam0{n}" for n in (2, 1, 4, 3) for who in ("single", "multi"))
 MORE_UNTOUCHED = tuple(Row(clip, 0.3, 29, 22.0, "replacement") for clip in LAB_CLIPS)
 """one more stretch of every clip of the lab, of which most are judged as they are only"""
-JUDGED_ONLY = MORE_UNTOUCHED[2:]
+JUDGED_ONLY = MORE_UNTOUCHED[4:]
 """nothing is planted in these"""
 LAB_CAST = ("drawn-5/mannequin-6@front", "drawn-7/robot-1@front", "drawn-6/mannequin-8@front", "drawn-8/robot-2@front")
 LAB_SCENES = ("room-5", "studio-3", "dusk-1", "studio-0")

@@ -1,0 +1,22 @@
+"""The short form of tests/factory/chaos.py: one disturbed run on a disk and one on S3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from chaos import disturbed
+from running import Finished, Material, tree
+from s3_server import S3Server
+
+
+@pytest.mark.parametrize("where", ["disk", "s3"])
+def test_a_disturbed_run_makes_the_same_release(
+    where: str, material: Material, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with S3Server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        store = ["--store", f"{server.bucket()}/chaos"] if where == "s3" else []
+        done = disturbed(material.recipe, tmp_path, tree(finished.out / "release"), 1, len(where), lambda _: store)
+    assert sum(done[kind] for kind in ("worker", "node", "driver")) >= 3, done
