@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import time
 from collections import Counter
@@ -88,11 +89,16 @@ class Run:
         self.engine = Engine(recipe, place.store, ledger, self.files, address)
         self.engine.started = self.stop.listen
         self.memo = Memo(place.store, ledger, self.engine)
-        self.jobs = Jobs(Stages(recipe, self.memo), Asked(recipe, recipe_digest(recipe)), place.store, ledger, self.engine)
         self._warm = empty_loads(recipe)
         self._looked_s = -LOOK_AT_OPEN_S
         self._spent: list[str] = []
         """budgets that stopped the admission"""
+
+    @functools.cached_property
+    def jobs(self) -> Jobs:
+        """Only for a recipe that can be run: a plan may name generators that can't yet."""
+        asked = Asked(self.recipe, recipe_digest(self.recipe))
+        return Jobs(Stages(self.recipe, self.memo), asked, self.place.store, self.ledger, self.engine)
 
     async def index(self, with_gallery: bool = True) -> Index:
         """Look at all clips and gallery pictures."""

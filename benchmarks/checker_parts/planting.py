@@ -326,5 +326,12 @@ KINDS: dict[str, Planter] = {
     "driving_background": driving_background, "scene_changed": scene_changed, "flicker": flicker, "one_frame_short": one_short,
     "extra_person": extra_person,
 }  # fmt: skip
-TIMES = {"driving_background": 3, "scene_changed": 2, "motion_of_another_clip": 2, "swapped_identity": 2, "limb_erased": 2}
+TIMES = {
+    "driving_background": 3,
+    "scene_changed": 2,
+    "motion_of_another_clip": 2,
+    "swapped_identity": 2,
+    "limb_erased": 2,
+    "extra_person": 2,
+}
 """how often a kind is planted in one output, if not once: those that can't be planted in every output"""

@@ -191,7 +191,7 @@ def test_code_in_the_key_is_the_steps_own_and_what_it_imports(monkeypatch: pytes
 
 def test_comments_and_docstrings_repeat_no_work() -> None:
     told = '"""About."""\n# why\ndef f():\n    """What."""\n\n    return 1\n'
-    shapes = [steps._shape(ast.parse(text)) for text in ('""""""\ndef f():\n    """"""\n    return 1\n', told, told.replace("1", "2"))]
+    shapes = [steps.shape_of(ast.parse(text)) for text in ('""""""\ndef f():\n    """"""\n    return 1\n', told, told.replace("1", "2"))]
     assert shapes[0] == shapes[1] != shapes[2]
 
 

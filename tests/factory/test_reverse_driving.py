@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -21,7 +22,6 @@ from factory.work.clips import AnalyzeRequest
 from factory.work.pairing import MaskRequest
 from factory.workbench import Workbench
 from manifests import masks, media
-from manifests.ledger import Ledger
 from manifests.recipe import Recipe, load_recipe
 from manifests.records import Analysis, Artifact, Pair
 from manifests.release import Release
@@ -38,10 +38,8 @@ def bench(finished: Finished, tmp_path: Path) -> Workbench:
 
 def mask_requests(finished: Finished) -> list[tuple[MaskRequest, dict[str, object]]]:
     """Every request masks were drawn from in the finished run, with its answer; one for each task at least."""
-    with Ledger(finished.out / "ledger.sqlite", Store(finished.out / "store")) as ledger:
-        rows = ledger.execute("SELECT body FROM outcomes WHERE step = 'draw_masks' ORDER BY key")
-    bodies = [json.loads(row[0]) for row in rows]
-    found = [(MaskRequest.model_validate(b["request"]), b["answer"]) for b in bodies]
+    bodies = [o for o in Store(finished.out / "store").outcomes() if o.step == "draw_masks"]
+    found = [(MaskRequest.model_validate(b.request), cast("dict[str, object]", b.answer)) for b in bodies]
     assert {request.task for request, _ in found} == {"animation", "replacement", "pose"}
     return found
 
@@ -72,6 +70,7 @@ def test_noise_in_place_of_the_target_leaves_every_mask_byte_equal(
     async def work(recipe: Recipe) -> list[tuple[Pair, Pair]]:
         async with working(recipe, out, Progress()) as running:
             index = await running.index()
+            running.ledger.execute("DELETE FROM jobs")  # else they are taken as they are, and nothing is assembled
             await running.pairs(make_plan(recipe, index.spans, index.gallery))
             made = running.place.store.put(noise, ".mp4")
             stages = Stages(recipe, running.memo)
