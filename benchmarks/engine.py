@@ -23,8 +23,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine_parts import bad_days, ours, raydata
 from engine_parts import ledger as big_ledger
-from engine_parts import ours, raydata
 from engine_parts.naps import Nap
 
 WORKERS = 8
@@ -49,6 +49,8 @@ def main() -> None:
     told: dict[str, Any] = {name: spread(values) for name, values in found.items()}
     with tempfile.TemporaryDirectory() as folder:
         told["killer"] = asyncio.run(ours.with_a_killer(Path(folder), 40 if asked.quick else 200, WORKERS))
+    if not asked.quick:
+        told["resumed"], told["halved"] = in_folder(bad_days.resumed), in_folder(bad_days.halved)
     if asked.ledger:
         told["ledger"] = big_ledger.measure(asked.ledger)
     print(json.dumps(told))
