@@ -87,11 +87,11 @@ def test_a_node_that_comes_is_used(tmp_path: Path) -> None:
     with cluster({"num_cpus": 1}) as (made, _):
         spec = ours.workers(1, most=4, cpus=1)
         began = time.monotonic()
-        found, heard = asyncio.run(naps(tmp_path, spec, 40, lambda: made.add_node(num_cpus=3)))
+        found, heard = asyncio.run(naps(tmp_path, spec, 30, lambda: made.add_node(num_cpus=3)))
         took_s = time.monotonic() - began
     assert all(isinstance(f, Nap) for f in found)
     assert not heard
-    assert took_s < 35, "one worker would have needed 40 s"
+    assert took_s < 27, "one worker would have needed 30 s"
 
 
 def asked(folder: Path, recipe_pools: dict[str, PoolSpec], **more: Any) -> tuple[object, list[tuple[str, str]]]:

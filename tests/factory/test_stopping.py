@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -14,12 +15,20 @@ from running import Finished, Material, call, motionpair, tree
 from manifests.ledger import Ledger
 
 
+@pytest.fixture(scope="module")
+def poses(material: Material, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The tiny recipe's pose slice with more jobs than one worker begins at once, in `out.parent`, and its undisturbed run."""
+    folder = tmp_path_factory.mktemp("poses")
+    lines = [line for line in material.recipe.read_text().splitlines() if not re.match(r"  (walk|swap):", line)]
+    text = "\n".join(lines).replace("spans_per_clip: 1", "spans_per_clip: 2").replace("workers: 2", "workers: 1")
+    (folder / "poses.yaml").write_text(text.replace("generator: skeleton, quota: 2", "generator: skeleton, quota: 4") + "\n")
+    return Finished(folder / "out", call("run", folder / "poses.yaml", "--out", folder / "out"))
+
+
 @pytest.mark.parametrize("grace_s", [0, 600])
-def test_a_run_that_is_asked_to_end_says_how_to_go_on_and_does(
-    grace_s: int, material: Material, finished: Finished, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    command = motionpair("run", material.recipe, "--out", out, "--grace", grace_s)
+def test_a_run_that_is_asked_to_end_says_how_to_go_on_and_does(grace_s: int, poses: Finished, tmp_path: Path) -> None:
+    out, recipe = tmp_path / "out", poses.out.parent / "poses.yaml"
+    command = motionpair("run", recipe, "--out", out, "--grace", grace_s)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 300
     while not list((out / "store" / "outcomes").glob("*/*.json")) or not _making(out):
@@ -32,11 +41,11 @@ def test_a_run_that_is_asked_to_end_says_how_to_go_on_and_does(
     if "release sealed" in printed:
         pytest.fail("everything was finished before the signal came; the test shows nothing")
     assert "stopped" in printed
-    assert f"run {material.recipe} --out {out}" in " ".join(printed.split())
+    assert f"run {recipe} --out {out}" in " ".join(printed.split())
     assert not (out / "release").exists()
     assert not _left_of(process.pid)
-    call("run", material.recipe, "--out", out)
-    assert tree(out / "release") == tree(finished.out / "release")
+    call("run", recipe, "--out", out)
+    assert tree(out / "release") == tree(poses.out / "release")
 
 
 def _making(out: Path) -> bool:
