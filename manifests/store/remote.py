@@ -242,6 +242,9 @@ def _filesystem(url: str) -> tuple[Any, str]:
         if not parts.netloc:
             raise BadRecipe(f"the store {url} names no bucket; write s3://BUCKET/PREFIX.")
         timeouts = {"connect_timeout": 10, "read_timeout": 60, "max_pool_connections": MANY}
+        place = next((os.environ[name] for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if os.environ.get(name)), None)
+        if place:
+            options["endpoint_url"] = place  # said, not left to the environment: fsspec keeps filesystems by what they are asked with
         options["config_kwargs"] = {**timeouts, "retries": {"mode": "standard", "total_max_attempts": 1}}  # tries are counted here only
     try:
         fs, root = fsspec.core.url_to_fs(url, **options)

@@ -239,3 +239,13 @@ def test_a_deleted_ledger_is_rebuilt_from_s3(store: Store, tmp_path: Path) -> No
         assert ledger.rebuild(store) == 12
         assert [ledger.lookup(o.key) for o in kept] == kept
         assert ledger.money_nano() == 7
+
+
+def test_another_server_in_the_same_process_is_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fsspec keeps filesystems; one that was kept must not answer for another address."""
+    for _ in range(2):
+        with S3Server() as other:
+            for name, value in other.environment.items():
+                monkeypatch.setenv(name, value)
+            store = Store(f"{other.bucket()}/x", patience_s=5)
+            assert store.read(store.put(b"here", ".bin")) == b"here"
