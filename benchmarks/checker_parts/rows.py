@@ -107,6 +107,6 @@ def _kept(rows: Iterable[Row]) -> list[Row]:
 
 def quick() -> list[Row]:
     """The first is planted, the second is a clip as it is, the others lend motion and characters."""
-    lean, both = (Row(f"lab/{clip}", 0.4, 17, 20.0, "replacement", short_side=288) for clip in ("single-cam03", "multi-cam01"))
+    lean, both = (Row(f"lab/{clip}", 0.4, 21, 20.0, "replacement", short_side=288) for clip in ("single-cam03", "multi-cam01"))
     played = [replace(lean, characters=(LAB_CAST[k],)) for k in (0, 1)]
     return [played[0], lean, played[1], replace(both, characters=(LAB_CAST[2], LAB_CAST[3]))]
