@@ -91,6 +91,11 @@ class BrainPool:
         """questions under way"""
         self.size = endpoint.in_flight
 
+    @property
+    def calls(self) -> int:
+        """The same: none waits for a worker."""
+        return self.busy
+
     async def ask(self, step: Step[Any, Any], request: Frozen, key: str, charge: Charge) -> Outcome:
         """The question's outcome. Raises BadRecipe, OutOfSpace, Transient."""
         self.busy += 1

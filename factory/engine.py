@@ -93,13 +93,14 @@ class Engine:
 
     def load(self) -> dict[str, tuple[int, int]]:
         """Pool → (busy workers, workers)."""
-        brain = {BRAIN: (self._brain.busy, self._brain.size)} if self._brain else {}
-        return {name: (pool.busy, pool.size) for name, pool in self._pools.items()} | brain
+        return {name: (pool.busy, pool.size) for name, pool in self._everybody().items()}
 
     def calls(self) -> dict[str, tuple[int, int]]:
         """Pool → (calls that run or wait, workers)."""
-        brain = {BRAIN: (self._brain.busy, self._brain.size)} if self._brain else {}
-        return {name: (pool.calls, pool.size) for name, pool in self._pools.items()} | brain
+        return {name: (pool.calls, pool.size) for name, pool in self._everybody().items()}
+
+    def _everybody(self) -> dict[str, Pool | BrainPool]:
+        return {**self._pools, **({BRAIN: self._brain} if self._brain else {})}
 
     async def _eyes(self) -> BrainPool:
         endpoint = self._recipe.agents.brain.endpoint

@@ -38,7 +38,7 @@ class Progress:
         self.accepted: Counter[str] = Counter()
         self.running: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
-        self.quarantined = 0
+        self.unmade = 0
         self.load: Callable[[], dict[str, tuple[int, int]]] = dict
 
     def __enter__(self) -> Progress:
@@ -78,8 +78,8 @@ class Progress:
         parts = [f"{name} {self.accepted[name]}/{quota}" for name, quota in self.quotas.items()]
         if self.rejected:
             parts.append("rejected " + ", ".join(f"{reason} {n}" for reason, n in self.rejected.most_common()))
-        if self.quarantined:
-            parts.append(f"not made {self.quarantined}")
+        if self.unmade:
+            parts.append(f"not made {self.unmade}")
         parts += [f"{pool} {busy}/{size} busy" for pool, (busy, size) in self.load().items()]
         if (left := self._remaining_s()) is not None:
             parts.append(f"about {duration(left)} left")
@@ -100,7 +100,7 @@ class Progress:
         lines = [Text(f"{self.phase} — {clock}", style="bold")]
         if self.rejected:
             lines.append(Text("rejected: " + ", ".join(f"{reason} {n}" for reason, n in self.rejected.most_common())))
-        if self.quarantined:
-            lines.append(Text(f"quarantined or undecided: {self.quarantined}", style="red"))
+        if self.unmade:
+            lines.append(Text(f"quarantined or undecided: {self.unmade}", style="red"))
         lines += [Text(f"pool {pool}: {busy} of {size} busy") for pool, (busy, size) in self.load().items()]
         return Group(*lines, *([table] if self.quotas else []))

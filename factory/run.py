@@ -54,7 +54,7 @@ class RunResult:
     quotas: dict[str, int]
     left_out: Counter[str]
     """reason → jobs"""
-    quarantined: list[JobState]
+    unmade: list[JobState]
     index: Index
     ran: Counter[str]
     reused: Counter[str]
@@ -170,7 +170,7 @@ class Run:
         self.engine.wanting = {**self.engine.wanting, line.name: line.to_come}
         self.progress.accepted[line.name] = line.choice.likely
         self.progress.running[line.name] = line.in_flight
-        self.progress.rejected, self.progress.quarantined = self.jobs.rejected, len(self.jobs.unmade)
+        self.progress.rejected, self.progress.unmade = self.jobs.rejected, len(self.jobs.unmade)
         self.progress.changed()
 
     def seal(self, choices: list[Choice], index: Index) -> RunResult:
@@ -181,8 +181,8 @@ class Run:
         accepted = Counter(job.slice for job, _ in taken)
         left_out = [entry for c in choices for entry in c.left_out] + twice
         reasons = Counter(entry.reason for entry in left_out if entry.reason)
-        quarantined = [s for state in UNMADE for s in self.ledger.jobs(state) if s.job in self.jobs.unmade]
-        result = RunResult(None, False, accepted, quotas, reasons, quarantined, index, self.memo.ran, self.memo.reused, tuple(self._spent))
+        unmade = [s for state in UNMADE for s in self.ledger.jobs(state) if s.job in self.jobs.unmade]
+        result = RunResult(None, False, accepted, quotas, reasons, unmade, index, self.memo.ran, self.memo.reused, tuple(self._spent))
         blocks = block_count(self.recipe)
         if taken:
             meta = ReleaseMeta(

@@ -1,6 +1,6 @@
 """A step is a pure function of a frozen request. This file holds what a step is, how its key is made and how one is run.
 
-The steps themselves stand in factory/work/; each module there registers its functions here.
+The steps themselves stand in the package factory.work; each module there registers its functions here.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def tell_result(result: RunResult, console: Console) -> None:
         console.print(Text(f"{name}: {result.accepted.get(name, 0)} of {quota} pairs"))
     if result.left_out:
         console.print(Text("left out: " + ", ".join(f"{reason} {n}" for reason, n in sorted(result.left_out.items()))))
-    for job in result.quarantined:
+    for job in result.unmade:
         console.print(Text(f"{job.state}: {job.slice} {job.job[:12]}: {job.message.splitlines()[0]}", style="red"))
     for name in result.spent:
         console.print(Text(f"budget.{name} is spent: no new job was begun. Raise it and run again to go on.", style="red"))

@@ -6,16 +6,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 KEY, SECRET = "AKIATESTINGONLY", "a-secret-that-nobody-may-see"
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[S3Server]:
+    """A server that this process, and those that it starts, find by their environment."""
+    import pytest  # the server's own process does without
+
+    with S3Server() as made, pytest.MonkeyPatch.context() as patch:
+        for name, value in made.environment.items():
+            patch.setenv(name, value)
+        yield made
 
 
 class S3Server:

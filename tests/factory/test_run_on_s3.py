@@ -7,16 +7,14 @@ from pathlib import Path
 
 import pytest
 from running import Finished, Material, call, tree
-from s3_server import KEY, SECRET, S3Server
+from s3_server import KEY, SECRET, S3Server, serving
 
 from manifests.store import Store
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:
-    with S3Server() as made, pytest.MonkeyPatch.context() as patch:
-        for name, value in made.environment.items():
-            patch.setenv(name, value)
+    with serving() as made:
         yield made
 
 

@@ -1,6 +1,5 @@
 import errno
 import hashlib
-import io
 import multiprocessing
 import os
 import pickle
@@ -14,12 +13,11 @@ from typing import NoReturn
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from stored import DATA, kept_in_every_way, outcome
 
 from manifests.errors import BadInput, Damaged, OutOfSpace, Transient
 from manifests.records import Artifact, canonical_json, digest_of
-from manifests.store import Cost, Outcome, Store
-
-DATA = b"a pair of motions" * 1000
+from manifests.store import Cost, Store
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -27,20 +25,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return Store(tmp_path / "store") if request.param == "local" else Store(f"memory://{tmp_path.name}-{os.urandom(4).hex()}/store")
 
 
-def outcome(number: int = 0, **more: object) -> Outcome:
-    fields = {"key": hashlib.sha256(str(number).encode()).hexdigest(), "step": "paint", "status": "ok", "answer": {"n": number}, **more}
-    return Outcome.model_validate(fields)
-
-
 def test_bytes_files_and_streams_come_back_under_their_digest(store: Store, tmp_path: Path) -> None:
-    file = tmp_path / "x.bin"
-    file.write_bytes(DATA)
-    for data in (DATA, file, io.BytesIO(DATA)):
-        artifact = store.put(data, ".mp4")
-        assert artifact == Artifact(digest=hashlib.sha256(DATA).hexdigest(), size=len(DATA), suffix=".mp4")
-    assert store.has(artifact)
-    assert store.read(artifact) == store.get(artifact.digest) == DATA
-    assert store.find(artifact.digest) == artifact
+    artifact = kept_in_every_way(store, tmp_path)
     path = store.local_path(artifact, tmp_path / "scratch")
     assert path.suffix == ".mp4"
     assert path.read_bytes() == DATA

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import multiprocessing
 import os
@@ -14,22 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from s3_server import KEY, SECRET, S3Server
+from s3_server import KEY, SECRET, S3Server, serving
+from stored import DATA, kept_in_every_way, outcome
 
 from manifests.calls import CallRecord
 from manifests.errors import BadRecipe, Damaged, OutOfSpace, Transient
 from manifests.ledger import Ledger
 from manifests.records import Artifact
-from manifests.store import Outcome, Store, answer_probe
-
-DATA = b"a pair of motions" * 1000
+from manifests.store import Store, answer_probe
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:
-    with S3Server() as made, pytest.MonkeyPatch.context() as patch:
-        for name, value in made.environment.items():
-            patch.setenv(name, value)
+    with serving() as made:
         yield made
 
 
@@ -39,20 +35,8 @@ def store(server: S3Server) -> Iterator[Store]:
     server.trouble(count=0)
 
 
-def outcome(number: int = 0, **more: object) -> Outcome:
-    fields = {"key": hashlib.sha256(str(number).encode()).hexdigest(), "step": "paint", "status": "ok", "answer": {"n": number}, **more}
-    return Outcome.model_validate(fields)
-
-
 def test_bytes_files_and_outcomes_come_back(store: Store, tmp_path: Path) -> None:
-    file = tmp_path / "x.bin"
-    file.write_bytes(DATA)
-    for data in (DATA, file, io.BytesIO(DATA)):
-        artifact = store.put(data, ".mp4")
-        assert artifact == Artifact(digest=hashlib.sha256(DATA).hexdigest(), size=len(DATA), suffix=".mp4")
-    assert store.has(artifact)
-    assert store.find(artifact.digest) == artifact
-    assert store.get(artifact.digest) == DATA
+    artifact = kept_in_every_way(store, tmp_path)
     assert store.local_path(artifact, tmp_path / "scratch").read_bytes() == DATA
     assert store.read(store.put(b"", ".bin")) == b""
     first = outcome(1, artifacts=(artifact,))
@@ -241,11 +225,9 @@ def test_a_deleted_ledger_is_rebuilt_from_s3(store: Store, tmp_path: Path) -> No
         assert ledger.money_nano() == 7
 
 
-def test_another_server_in_the_same_process_is_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_server_in_the_same_process_is_another_server() -> None:
     """fsspec keeps filesystems; one that was kept must not answer for another address."""
     for _ in range(2):
-        with S3Server() as other:
-            for name, value in other.environment.items():
-                monkeypatch.setenv(name, value)
+        with serving() as other:
             store = Store(f"{other.bucket()}/x", patience_s=5)
             assert store.read(store.put(b"here", ".bin")) == b"here"
