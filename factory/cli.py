@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from factory.stopping import GRACE_S
 from manifests.errors import BadRecipe, MotionpairError
 
 app = typer.Typer(
@@ -89,7 +90,7 @@ def run(
     characters: CharactersOption = None,
     address: AddressOption = None,
     store: StoreOption = None,
-    grace: Annotated[float, typer.Option("--grace", min=0, help="Seconds that what is under way has after SIGTERM.")] = 30.0,
+    grace: Annotated[float, typer.Option("--grace", min=0, help="Seconds that what is under way has after SIGTERM.")] = GRACE_S,
 ) -> None:
     """Make the recipe's dataset. Asked for again, it goes on where it was."""
     from factory.progress import Progress

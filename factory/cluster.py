@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import shlex
 import socket
@@ -18,6 +19,8 @@ from manifests.store import PASSED_ON, Store, answer_probe
 
 OBJECT_STORE_BYTES = 128 * 1024 * 1024
 """messages carry digests, never frames"""
+PROBED_FOLDERS = 100
+"""of which each node opens a file; of more, so many that are spread over all"""
 PROBE_TIMEOUT_S = 300.0
 """until every node has read the store, or has tried an interpreter"""
 ASKED_VERSIONS = "import sys, ray; print(f'Ray {ray.__version__} with Python {sys.version_info[0]}.{sys.version_info[1]}')"
@@ -100,6 +103,28 @@ def probe(store: Store) -> None:
         for node, reason in _asked(answer_probe, _alive(), lambda node: (store.url, written, node["NodeID"])):
             if reason:
                 raise BadRecipe(f"node {node['NodeManagerAddress']} can't use the store: {reason}")
+
+
+def probe_files(paths: Collection[str]) -> None:
+    """Have every node open one file of each folder, of at most `PROBED_FOLDERS`. Raises BadRecipe with the node's address and the file."""
+    folders = {os.path.dirname(path): path for path in sorted(paths, reverse=True)}
+    firsts = [folders[name] for name in sorted(folders)]
+    some = firsts[:: math.ceil(len(firsts) / PROBED_FOLDERS)] if firsts else []
+    for node, reason in _asked(answer_files, _alive(), lambda _: (some,)):
+        if reason:
+            where = f"node {node['NodeManagerAddress']} can't read the clips and pictures: {reason}"
+            raise BadRecipe(f"{where}. They have to lie under the same path on every node.")
+
+
+def answer_files(paths: list[str]) -> str:
+    """On a node: the first of these files that can't be read, and why; nothing if all can."""
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                file.read(1)
+        except OSError as e:
+            return f"{path}: {e.strerror}"
+    return ""
 
 
 def try_python(spec: PoolSpec, tried: set[str]) -> None:
