@@ -1,6 +1,6 @@
 """The engine beside Ray Data: sleeping workers, so that nothing but dispatch, memory and accounting is measured.
 
-    python benchmarks/engine.py            # about twenty minutes: five alternating rounds, Ray Data in each of them
+    python benchmarks/engine.py            # about twenty-five minutes: five alternating rounds, Ray Data in each (pip install '.[rivals]')
     python benchmarks/engine.py --quick    # under 50 s: one round of small cases, without Ray Data
     python benchmarks/engine.py --ledger FOLDER   # also a ledger of a million steps (some minutes to fill)
 
