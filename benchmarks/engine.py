@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine_parts import bad_days, ours, raydata
+from engine_parts import bad_days, groups, ours, raydata
 from engine_parts import ledger as big_ledger
 from engine_parts.naps import Nap
 
@@ -50,7 +50,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         told["killer"] = asyncio.run(ours.with_a_killer(Path(folder), 40 if asked.quick else 200, WORKERS))
     if not asked.quick:
-        told |= {case.__name__: in_folder(case) for case in (bad_days.resumed, bad_days.halved, bad_days.preempted)}
+        told |= {case.__name__: in_folder(case) for case in (bad_days.resumed, bad_days.halved, bad_days.preempted, groups.killed)}
     if asked.ledger:
         told["ledger"] = big_ledger.measure(asked.ledger)
     print(json.dumps(told))
