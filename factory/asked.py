@@ -5,11 +5,10 @@ from __future__ import annotations
 import ast
 import inspect
 from dataclasses import fields
-from pathlib import Path
 
 from factory import loop, stages, steps
 from factory.plan import Job
-from generators import registry, weights
+from generators import weights
 from manifests.recipe import Recipe
 from manifests.records import Candidate, digest_of
 
@@ -25,16 +24,17 @@ class Asked:
     def __init__(self, recipe: Recipe, recipe_digest: str) -> None:
         """`recipe_digest`: of what the recipe says about the dataset."""
         kinds = sorted({spec.kind for spec in recipe.generators.values()})
-        own = [Path(inspect.getfile(registry.class_of(kind))) for kind in kinds if kind not in registry.BUILTIN]
-        builtin = tuple(registry.class_of(kind).__module__ for kind in kinds if kind in registry.BUILTIN)
+        codes = [steps.code_of(kind) for kind in kinds]
+        generators = [module for modules, _ in codes for module in modules]
+        tools = [tool.module for of in steps.TOOLS.values() for tool in of]
         self._candidates: dict[int, tuple[Candidate, str]] = {}
         """by identity; they are held, so that no other object gets it"""
         self._basis = digest_of(
             {
                 "recipe": recipe_digest, "budget": recipe.budget_per_job.model_dump(mode="json"), "environment": steps.environment(),
-                "code": steps.code_digest((*steps.WORK_MODULES, *JUDGING, *builtin)),
+                "code": steps.code_digest((*steps.WORK_MODULES, *tools, *JUDGING, *generators)),
                 "loop": [steps.shape_of(ast.parse(inspect.getsource(module))) for module in (loop, stages)],
-                "own": [path.read_text(encoding="utf-8") for path in own],
+                "own": [own for _, own in codes],
                 "weights": sorted(known.sha256 for known in weights.WEIGHTS.values()),
             }
         )  # fmt: skip

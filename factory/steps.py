@@ -43,6 +43,27 @@ HASHED_LIBRARIES = ("numpy", "opencv-python-headless", "ai-edge-litert", "decord
 
 
 @dataclass(frozen=True)
+class Tool:
+    """Something that a step reaches only through the bench, so that nothing which the step imports leads to its code."""
+
+    module: str
+    """what this imports within HASHED_PACKAGES is found by itself"""
+    weights: tuple[str, ...]
+    """that it loads, by their names in generators.weights"""
+
+
+TRACKER = Tool("generators.poses.people", ("pose_detection", "pose_landmark", "face_landmark"))
+DETAIL_READER = Tool("generators.poses.details", ("hand_landmark_lite", "face_landmark"))
+TEXT_FINDER = Tool("generators.poses.lettering", ("text_detection",))
+FACE_READER = Tool("agents.measures.identity", ("face_finder", "face_identity"))
+SAFETY_NET = Tool("agents.measures.safety", ("nsfw",))
+TOOLS = {
+    "tracker": (TRACKER,), "detail_reader": (DETAIL_READER,), "text_finder": (TEXT_FINDER,), "networks": (FACE_READER, SAFETY_NET),
+}  # fmt: skip
+"""Attribute of the bench → what a step declares that uses it."""
+
+
+@dataclass(frozen=True)
 class Step(Generic[Q, A]):
     """One kind of work."""
 
@@ -50,7 +71,8 @@ class Step(Generic[Q, A]):
     request: type[Q]
     answer: type[A]
     run: Callable[[Q, Workbench], A]
-    weights: tuple[str, ...]
+    tools: tuple[Tool, ...]
+    """of the bench that it uses"""
     depth: int
     """how late it comes in a pair's life; later steps go first"""
 
@@ -58,6 +80,11 @@ class Step(Generic[Q, A]):
     def module(self) -> str:
         """Where its code begins; what this imports within HASHED_PACKAGES is found by itself."""
         return self.run.__module__
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Its own and those of its tools."""
+        return (self.module, *(tool.module for tool in self.tools))
 
 
 @dataclass(frozen=True)
@@ -71,22 +98,15 @@ class Charge:
 
 STEPS: dict[str, Step[Any, Any]] = {}
 
-POSE_WEIGHTS = ("pose_detection", "pose_landmark")
-"""of steps that use the people tracker"""
-DETAIL_WEIGHTS = (*POSE_WEIGHTS, "hand_landmark_lite", "face_landmark")
-"""of steps that also read hands and faces"""
-TEXT_WEIGHTS = ("text_detection",)
-"""of steps that look for text"""
 
-
-def step(depth: int, weights: tuple[str, ...] = ()) -> Callable[[Callable[[Q, Workbench], A]], Step[Q, A]]:
+def step(depth: int, tools: tuple[Tool, ...] = ()) -> Callable[[Callable[[Q, Workbench], A]], Step[Q, A]]:
     """Register a function `(request, bench) -> answer` as a step of its own name; both types are read from its annotations."""
 
     def register(function: Callable[[Q, Workbench], A]) -> Step[Q, A]:
         hints = inspect.get_annotations(function, eval_str=True, locals={"Workbench": object})
         module, name = function.__module__, function.__name__
         name = name if module in WORK_MODULES else f"{module}:{name}"  # of somebody else: workers have to know where it stands
-        made: Step[Q, A] = Step(name, hints["request"], hints["return"], function, weights, depth)
+        made: Step[Q, A] = Step(name, hints["request"], hints["return"], function, tools, depth)
         STEPS[made.name] = made
         return made
 
@@ -112,18 +132,15 @@ def named(name: str) -> Step[Any, Any]:
 
 def key_of(step: Step[Any, Any], request: Frozen) -> str:
     """SHA-256 over everything that can change the answer, and nothing else (no price, pool, timeout, GPU type, path or host)."""
-    modules: tuple[str, ...] = (step.module,)
-    names, user_code = set(step.weights), ""
+    modules, user_code = step.modules, ""
+    names = {name for tool in step.tools for name in tool.weights}
     content = request.model_dump(mode="json")
     kind = content.get("kind")
-    if kind in registry.BUILTIN:
-        modules = (*modules, registry.class_of(kind).__module__)
-    elif kind is not None:
-        source = Path(inspect.getfile(registry.class_of(kind))).read_text(encoding="utf-8")
-        modules, user_code = (*modules, *_imports(ast.parse(source), "")), digest_of(source)
-        content["kind"] = kind.rpartition(":")[2]  # where the user keeps the file is no part of the work
     if kind is not None:
+        generator, user_code = code_of(kind)
+        modules = (*modules, *generator)
         names |= set(registry.class_of(kind).weights)
+        content["kind"] = kind.rpartition(":")[2]  # where the user keeps the file is no part of the work
     return digest_of(
         {
             "step": step.name,
@@ -134,6 +151,15 @@ def key_of(step: Step[Any, Any], request: Frozen) -> str:
             "request": content,
         }
     )
+
+
+def code_of(kind: str) -> tuple[tuple[str, ...], str]:
+    """Where a generator's code begins, for `code_digest`: its module, or what the user's own file imports and the file's digest."""
+    found = registry.class_of(kind)
+    if kind in registry.BUILTIN:
+        return (found.__module__,), ""
+    source = Path(inspect.getfile(found)).read_text(encoding="utf-8")
+    return tuple(_imports(ast.parse(source), "")), digest_of(source)
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from agents.measures import appearance
 from agents.measures.silhouette import joints_on_mask, mask_joints
-from factory.steps import DETAIL_WEIGHTS, POSE_WEIGHTS, step
+from factory.steps import DETAIL_READER, TRACKER, step
 from factory.work.spans import Findings, Shot, SpanInfo, find_shots, spans_of_shot
 from factory.workbench import Workbench
 from generators.poses.summary import describe, standing_height
@@ -50,7 +50,7 @@ class ClipIndex(Frozen):
     spans: tuple[SpanInfo, ...]
 
 
-@step(depth=0, weights=POSE_WEIGHTS)
+@step(depth=0, tools=(TRACKER,))
 def index_clip(request: IndexRequest, bench: Workbench) -> ClipIndex:
     """Shots, spans and people of a clip. Rejects a clip that can't be used, with the reason."""
     path = bench.clip(request.source)
@@ -95,7 +95,7 @@ class PictureIndex(Frozen):
     """of the person's whole body, also where the picture cuts it"""
 
 
-@step(depth=0, weights=POSE_WEIGHTS)
+@step(depth=0, tools=(TRACKER,))
 def index_picture(request: PictureRequest, bench: Workbench) -> PictureIndex:
     """The person of a gallery picture. Rejects a character picture without exactly one usable person."""
     image = media.read_image(bench.clip(request.picture))
@@ -136,7 +136,7 @@ class AnalyzeRequest(Frozen):
     video: Artifact
 
 
-@step(depth=2, weights=DETAIL_WEIGHTS)
+@step(depth=2, tools=(TRACKER, DETAIL_READER))
 def analyze(request: AnalyzeRequest, bench: Workbench) -> Analysis:
     """Everybody in a video: poses, silhouettes, hands, faces, looks."""
     frames, fps = media.read_frames(bench.file(request.video))
@@ -169,7 +169,7 @@ class Reference(Frozen):
     """People arrays, one person per driven person, in that order"""
 
 
-@step(depth=2, weights=POSE_WEIGHTS)
+@step(depth=2, tools=(TRACKER,))
 def find_reference(request: ReferenceRequest, bench: Workbench) -> Reference:
     """A frame of the same shot at least `min_gap_s` from the span that shows the same people best; else a frame of the span itself."""
     span = request.span

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from agents import measuring
 from agents.inspected import PaintedPicture, SyntheticVideo
-from agents.measures import identity, safety
-from factory.steps import POSE_WEIGHTS, step
+from factory.steps import FACE_READER, SAFETY_NET, TRACKER, step
 from factory.workbench import Workbench
 from generators.base import Mode, Report
 from generators.masks.identity import match_people
 from manifests import media
 from manifests.records import Analysis, Artifact, Frozen, Geometry
 
-CHECK_WEIGHTS = (*POSE_WEIGHTS, *identity.WEIGHTS, *safety.WEIGHTS)
+CHECK_TOOLS = (TRACKER, FACE_READER, SAFETY_NET)
 
 
 class PictureRequest(Frozen):
@@ -27,7 +26,7 @@ class PictureScores(Frozen):
     scores: dict[str, float]
 
 
-@step(depth=5, weights=CHECK_WEIGHTS)
+@step(depth=5, tools=CHECK_TOOLS)
 def measure_picture(request: PictureRequest, bench: Workbench) -> PictureScores:
     """Scores of a painted picture."""
     image = media.read_image(bench.file(request.picture))
@@ -62,7 +61,7 @@ class VideoScores(Frozen):
     """driving track of each driven person; -1 where lost"""
 
 
-@step(depth=7, weights=CHECK_WEIGHTS)
+@step(depth=7, tools=CHECK_TOOLS)
 def measure_video(request: VideoRequest, bench: Workbench) -> VideoScores:
     """Scores of a synthetic video at the pair's geometry."""
     path = bench.file(request.video)

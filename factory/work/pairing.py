@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from factory.steps import TEXT_WEIGHTS, step
+from factory.steps import TEXT_FINDER, step
 from factory.workbench import Workbench
 from generators.masks import slots as slots_
 from generators.poses.skeleton import masks_from_rendering
@@ -66,7 +66,7 @@ class Boxes(Frozen):
     frames: tuple[FrameBoxes, ...]
 
 
-@step(depth=8, weights=TEXT_WEIGHTS)
+@step(depth=8, tools=(TEXT_FINDER,))
 def find_boxes(request: BoxRequest, bench: Workbench) -> Boxes:
     """Boxes of hands, faces and text in every frame of the target, for losses; the only thing a pair takes from the target's poses."""
     frames, fps = media.read_frames(bench.file(request.target))

@@ -62,7 +62,7 @@ class Collage(ImageGenerator):
         modes=frozenset({"image"}), people_max=1, deterministic=True, roles=frozenset({"character", "clothing", "scene"})
     )
     options_type: ClassVar[type[BaseOptions]] = CollageOptions
-    weights: ClassVar[tuple[str, ...]] = ("pose_detection", "pose_landmark")
+    weights: ClassVar[tuple[str, ...]] = ("pose_detection", "pose_landmark", "face_landmark")
 
     def __init__(self, options: BaseOptions | None = None) -> None:
         super().__init__(options)

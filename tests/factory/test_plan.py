@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import inspect
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +16,12 @@ from hypothesis import strategies as st
 from running import call
 
 from factory import steps
+from factory.asked import Asked
 from factory.plan import PlannedSpan, block_count, block_of, make_plan, side_of, split_gallery, suits
-from factory.work.clips import analyze, cut
-from factory.work.making import AnimateRequest, generate_image, generate_video
-from factory.work.measuring import measure_video
-from factory.work.rules import ask_rules
+from factory.work.clips import ReferenceRequest, find_reference
+from factory.work.making import AnimateRequest, generate_video
 from factory.work.spans import SpanInfo
-from generators import registry
+from generators import registry, weights
 from manifests.errors import BadRecipe
 from manifests.recipe import Slice, SplitSpec, load_recipe, parse_recipe
 from manifests.records import Artifact, Candidate, Figure, Framing, Geometry, Person, Span, digest_of
@@ -177,19 +179,81 @@ def test_pools_prices_and_timeouts_are_in_no_request() -> None:
         assert not never & set(step.request.model_fields), step.name
 
 
-def test_code_in_the_key_is_the_steps_own_and_what_it_imports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Editing the rules must ask them again and repeat neither the checks nor the animator nor the analysis."""
-    chosen = [analyze, cut, generate_video, generate_image, measure_video, ask_rules]
-    before = {s.name: steps.code_digest((s.module,)) for s in chosen}
+@contextlib.contextmanager
+def edited(module: str) -> Iterator[None]:
+    """With another line in a module's source."""
     real = steps._source
-    edited = {"agents.brains.builtin": "\nX = 1\n"}
-    monkeypatch.setattr(steps, "_source", lambda name: None if real(name) is None else real(name) + edited.get(name, ""))
-    steps.code_digest.cache_clear()
-    steps._module.cache_clear()
-    after = {s.name: steps.code_digest((s.module,)) for s in chosen}
-    steps.code_digest.cache_clear()
-    steps._module.cache_clear()
-    assert {name for name in before if before[name] != after[name]} == {"ask_rules"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "_source", lambda name: (real(name) or "") + "\nX = 1\n" if name == module else real(name))
+        for cached in (steps.code_digest, steps._module):
+            cached.cache_clear()
+        yield
+    for cached in (steps.code_digest, steps._module):
+        cached.cache_clear()
+
+
+def changed_by(module: str) -> set[str]:
+    """The steps whose code is another one when a module is edited."""
+    steps.named("cut")
+    chosen = [s for s in steps.STEPS.values() if ":" not in s.name]
+    before = {s.name: steps.code_digest(s.modules) for s in chosen}
+    with edited(module):
+        return {s.name for s in chosen if steps.code_digest(s.modules) != before[s.name]}
+
+
+TRACKING = {"index_clip", "index_picture", "analyze", "find_reference", "measure_picture", "measure_video"}
+"""whose tool is the tracker"""
+
+
+@pytest.mark.parametrize(
+    ("module", "changed"),
+    [
+        ("agents.brains.builtin", {"ask_rules"}),  # neither the checks nor the animator nor the analysis
+        ("generators.poses.people", TRACKING),
+        ("generators.poses.blazepose", {*TRACKING, "find_boxes"}),  # the text finder compares boxes as it does
+        ("generators.masks.refine", TRACKING),
+        ("generators.poses.details", {"analyze", "measure_picture", "measure_video"}),  # the checker compares hands
+        ("generators.poses.lettering", {"find_boxes"}),
+        ("agents.measures.identity", {"measure_picture", "measure_video"}),
+        ("agents.measures.safety", {"measure_picture", "measure_video"}),
+    ],
+)
+def test_code_in_the_key_is_the_steps_own_its_tools_and_what_they_import(module: str, changed: set[str]) -> None:
+    assert changed_by(module) == changed
+
+
+def test_a_tools_weights_are_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = ReferenceRequest.model_construct()
+    before = steps.key_of(find_reference, request)
+    for name in steps.TRACKER.weights:
+        with monkeypatch.context() as patch:
+            patch.setitem(weights.WEIGHTS, name, weights.WEIGHTS[name].model_copy(update={"sha256": "0" * 64}))
+            assert steps.key_of(find_reference, request) != before, name
+
+
+def test_a_step_declares_every_tool_that_its_module_takes_from_the_bench() -> None:
+    """Within a module of steps only what uses `bench.tracker` and the like may lead to a step without a declaration."""
+    steps.named("cut")
+    for step in (s for s in steps.STEPS.values() if s.module in steps.WORK_MODULES):
+        source = inspect.getsource(step.run)
+        used = {tool for name, tools in steps.TOOLS.items() if f"bench.{name}" in source for tool in tools}
+        assert used == set(step.tools), step.name
+
+
+@pytest.mark.parametrize("module", ["generators.poses.people", "generators.base"])
+def test_a_finished_job_stands_on_the_tools_and_on_what_the_users_generator_imports(module: str, tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text((Path(__file__).parent / "own" / "misbehaving.py").read_text())
+    text = yaml.safe_load((RECIPES / "quickstart.yaml").read_text())
+    text["generators"] = {"own": {"kind": f"{own}:Ticker"}}
+    text["slices"] = {"poses": {"task": "pose", "generator": "own", "quota": 1}}
+    text.pop("mix", None)
+    recipe = parse_recipe(text)
+    (job,) = make_plan(recipe, planned(1), []).jobs[:1]
+    before = Asked(recipe, "").of(job)
+    assert Asked(recipe, "").of(job) == before
+    with edited(module):
+        assert Asked(recipe, "").of(job) != before
 
 
 def test_comments_and_docstrings_repeat_no_work() -> None:
