@@ -1,10 +1,13 @@
-"""Process groups that end with their owner, however it ends.
+"""Processes that end with their owner, however it ends.
 
-A worker that owns several GPUs starts torchrun, and that starts a process a GPU. When the worker is killed nobody is left to end them, and
-the GPUs stay taken. So the command runs under a guard that holds the reading end of a pipe. The writing end is the owner's alone: when the
-owner is gone the pipe closes, and the guard kills the whole group. The guard is this file, started as a program: it needs the standard
-library only. It is no child of its owner, but of a process that only waits for it: Ray kills the children of a worker that it ends, and
-would leave the group without its guard.
+A worker that owns several GPUs starts torchrun, and that starts a process a GPU, each in a session of its own. When the worker is killed
+nobody is left to end them, and the GPUs stay taken. So the command runs under a guard that holds the reading end of a pipe. The writing
+end is the owner's alone: when the owner is gone the pipe closes, and the guard kills the command's group and whatever else descends from
+it. For that the guard is a child subreaper (prctl(2)): who loses its parent becomes the guard's child. Where there is no such call, on
+other systems than Linux, only the group is killed.
+
+The guard is this file, started as a program: it needs the standard library only. It is no child of its owner, but of a process that only
+waits for it: Ray kills the children of a worker that it ends, and would leave the group without its guard.
 """
 
 from __future__ import annotations
@@ -16,11 +19,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+PR_SET_CHILD_SUBREAPER = 36
+"""of <linux/prctl.h>"""
 
 
 class Leashed:
-    """A command in a process group of its own. `process` waits for its guard: its exit status and its streams are the command's."""
+    """A command and all that it starts. `process` waits for its guard: its exit status and its streams are the command's."""
 
     def __init__(self, command: Sequence[str], **popen: Any) -> None:
         """`popen`: what subprocess.Popen takes beside the command (cwd, env, streams). Raises OSError as it does."""
@@ -35,7 +42,7 @@ class Leashed:
             os.close(reading)
 
     def end(self, timeout_s: float = 5.0) -> int:
-        """Kill the group, if it still runs; returns the exit status."""
+        """Kill all of it, if it still runs; returns the exit status."""
         if self._leash >= 0:
             os.close(self._leash)
             self._leash = -1
@@ -50,6 +57,7 @@ class Leashed:
 
 def guard(leash: int, command: Sequence[str]) -> int:
     """Run the command until it ends or the leash is let go; returns its exit status."""
+    _adopt()
     try:
         child = subprocess.Popen(command, process_group=0)
     except OSError as error:
@@ -62,9 +70,49 @@ def guard(leash: int, command: Sequence[str]) -> int:
         _kill(child.pid)
 
     threading.Thread(target=watch, daemon=True).start()
-    status = child.wait()
+    status = _status_of(child.pid)
     _kill(child.pid)  # what it left behind
+    _end_descendants()
     return status if status >= 0 else 128 - status
+
+
+def _adopt() -> None:
+    """Have descendants that lose their parent become this process's children, so that they are found whatever session they are in."""
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _status_of(child: int) -> int:
+    """Wait for a child, and for others that end before: those that were adopted are nobody else's to wait for."""
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == child:
+            return os.waitstatus_to_exitcode(status)
+
+
+def _end_descendants() -> None:
+    """Kill children until there is none: each that goes leaves its own children to this process."""
+    while True:
+        for pid in _children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def _children() -> list[int]:
+    found: list[int] = []
+    for entry in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if entry.isdecimal():
+            with contextlib.suppress(OSError):
+                stat = Path("/proc", entry, "stat").read_text(errors="replace")
+                if int(stat.rpartition(")")[2].split()[1]) == os.getpid():
+                    found.append(int(entry))
+    return found
 
 
 def _kill(group: int) -> None:

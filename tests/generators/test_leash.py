@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from generators.workers.leash import Leashed
 
 FAMILY = "sleep 600 & sleep 600 & echo $! ; wait"
 """a shell with two children"""
+APART = "setsid bash -c 'sleep 600 & setsid sleep 600 & wait' & wait"
+"""a shell whose child, like torchrun's, is in a session of its own, and so is one of this one's two children"""
 OWNER = """
 import sys, time
 from generators.workers.leash import Leashed
@@ -37,6 +40,13 @@ def group_of(marker: str) -> list[int]:
     return found
 
 
+def read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:  # has gone meanwhile
+        return ""
+
+
 def wait_for(count: int, marker: str, seconds: float) -> float:
     """Seconds until so many processes are there."""
     began = time.monotonic()
@@ -53,6 +63,27 @@ def test_a_killed_owner_takes_the_whole_family_along() -> None:
     owner.send_signal(signal.SIGKILL)
     owner.wait()
     assert wait_for(0, marker, 5) < 5
+
+
+def test_who_went_into_a_session_of_its_own_is_ended_too() -> None:
+    marker = f"FAMILY_{os.getpid()}_D"
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, APART], env={**os.environ, marker: "1"}, stdout=subprocess.DEVNULL)
+    wait_for(7, marker, 30)  # owner, who waits, guard, two shells, two sleepers
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    assert wait_for(0, marker, 5) < 5
+
+
+def test_whose_parent_has_gone_is_ended_too_and_leaves_no_defunct_process(tmp_path: Path) -> None:
+    marker, brief = f"FAMILY_{os.getpid()}_E", tmp_path / f"brief{os.getpid()}"
+    shutil.copy("/bin/true", brief)
+    family = f"(setsid sleep 600 &) ; (setsid {brief} &) ; (setsid {brief} &) ; sleep 1 ; echo said ; sleep 600 ; true"
+    with Leashed(["bash", "-c", family], env={**os.environ, marker: "1"}, stdout=subprocess.PIPE) as held:
+        assert held.process.stdout is not None
+        assert held.process.stdout.readline() == b"said\n"
+        assert len(group_of(marker)) == 5  # who waits, guard, shell, two sleepers
+        assert not [stat for stat in Path("/proc").glob("[0-9]*/stat") if f"({brief.name})" in read(stat)]
+    wait_for(0, marker, 5)
 
 
 def test_status_and_output_are_the_commands() -> None:
