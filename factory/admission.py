@@ -20,11 +20,10 @@ from typing import Any
 
 from factory.brain_pool import BRAIN
 from factory.choice import Choice, Decision
+from factory.members import SLOTS
 from factory.plan import Job
 from manifests.recipe import PoolSpec, Recipe
 
-SLOTS = 2
-"""jobs in flight for a worker: one runs, one waits, so that the worker need not"""
 CROWDED = 2.0
 """times its slots that a pool may have to do until no more is sent there: beyond what one route alone can bring"""
 PRIOR_JOBS = 20

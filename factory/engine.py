@@ -129,7 +129,9 @@ class Engine:
                 await asyncio.to_thread(cluster.try_python, spec, tried)
                 return made.remote(str(self._store.url), self._shared_files(), *about)
 
-            self._pools[name] = Pool(name, int(spec.workers[0]), spec.timeout_s, launch, self._noticed, lose, self._find)
+            self._pools[name] = Pool(
+                name, int(spec.workers[0]), spec.timeout_s, launch, self._noticed, lose, self._find, self._ledger.record
+            )
         return self._pools[name]
 
     def _shared_files(self) -> Any:
@@ -149,8 +151,14 @@ class Engine:
         self._ledger.lose(task.key, task.name, cost)
 
     async def _find(self, key: str) -> Outcome | None:
+        """An outcome whose artifacts are there."""
+
+        def look() -> Outcome | None:
+            outcome = self._store.get_outcome(key)
+            return outcome if outcome and all(map(self._store.has, outcome.artifacts)) else None
+
         with contextlib.suppress(MotionpairError):
-            return await asyncio.to_thread(self._store.get_outcome, key)
+            return await asyncio.to_thread(look)
         return None
 
     def _noticed(self, kind: str, of: str) -> None:
@@ -167,6 +175,8 @@ class Engine:
                     pool.leave(leaving)
                 budget = scaling.budget_of(await asyncio.to_thread(cluster.nodes, leaving))
                 self._resize(scaling.targets(self._views(), budget))
+                for pool in self._pools.values():
+                    pool.look_after()
                 self._tell()
 
     def _tell(self) -> None:
@@ -184,8 +194,8 @@ class Engine:
         """The pools as they stand; those that nothing was asked of yet have their floor."""
         coming = self.forecast.coming(self.wanting)
         views = []
-        for name, spec in self._recipe.pools.items():
-            pool = self._pools.get(name)
+        for name in sorted({*self._recipe.pools, *self._pools}):
+            spec, pool = self._spec(name), self._pools.get(name)
             if pool is None:
                 views.append(scaling.view_of(name, spec, int(spec.workers[0])))
                 continue

@@ -10,6 +10,9 @@ from typing import Any
 from factory.steps import Charge
 from manifests.store import Outcome
 
+SLOTS = 2
+"""tasks that a member holds: one runs, one waits, so that it need not wait itself"""
+
 
 @dataclass(order=True)
 class Task:
@@ -25,6 +28,11 @@ class Task:
     stumbles: int = field(compare=False, default=0)
     moves: int = field(compare=False, default=0)
 
+    def end(self, error: Exception) -> None:
+        """Tell whoever still waits that no answer will come."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
 
 @dataclass(eq=False)
 class Member:
@@ -37,8 +45,21 @@ class Member:
     wanted: asyncio.Event = field(default_factory=asyncio.Event)
     """it shall start an actor"""
     retiring: bool = False
+    began_s: float = 0.0
+    """when its first task was first waited for"""
     server: asyncio.Task[None] | None = None
 
     @property
     def stands(self) -> bool:
         return bool(self.ready) and not self.retiring
+
+
+@dataclass(frozen=True)
+class Service:
+    """What recent calls took, in seconds."""
+
+    calls: int
+    mean_s: float
+    deviation_s: float
+    load_s: float
+    """mean time until a new actor stood; 0 before the first"""

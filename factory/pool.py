@@ -15,16 +15,13 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from factory.blame import message_lost, nobodys_fault, told, words_of
-from factory.members import Member, Task
+from factory.members import SLOTS, Member, Service, Task
 from manifests.errors import MotionpairError, OutOfMemory, OutOfSpace, Transient
 from manifests.store import Outcome
 
-SLOTS = 2
-"""tasks an actor holds: one running, one waiting"""
 STRIKES = 2
 """failures of a task until it is quarantined; the last try runs alone on its actor"""
 STUMBLES = 6
@@ -35,9 +32,11 @@ BACKOFF_S, BACKOFF_MAX_S = 0.5, 30.0
 START_TIMEOUT_S = 600.0
 """for a worker to stand, on a cluster that may have to make room first"""
 STARTS = 3
-"""workers in a row that could not be started until the waiting tasks are told"""
+"""starts that fail while no worker stands, until the waiting tasks are told"""
 REMEMBERED = 64
 """calls from which service times are told"""
+ENDINGS = {"out_of_space": OutOfSpace, "out_of_memory": OutOfMemory, "damaged": Transient}
+"""what a worker says → what its task ends with at once"""
 
 
 class Quarantined(MotionpairError):
@@ -52,31 +51,24 @@ class Quarantined(MotionpairError):
         """of the step; why each try failed; the last try's traceback and the worker's last lines"""
 
 
-@dataclass(frozen=True)
-class Service:
-    """What recent calls took, in seconds."""
-
-    calls: int
-    mean_s: float
-    deviation_s: float
-    load_s: float
-    """mean time until a new actor stood; 0 before the first"""
-
-
 class Pool:
     """Members and the queue before them. `launch` makes an actor; `notice` hears of every fault, its kind and the step; `lose` of the
-    seconds of every try that ended without an outcome; `find` has the outcome of a key, which a worker keeps before it answers."""
+    seconds of every try that ended without an outcome; `find` has the outcome of a key, which a worker keeps before it answers; `keep`
+    gets the outcomes that nobody waits for any more."""
 
     def __init__(
         self, name: str, size: int, timeout_s: float, launch: Callable[[], Awaitable[Any]], notice: Callable[[str, str], None],
-        lose: Callable[[Task, float], None], find: Callable[[str], Awaitable[Outcome | None]],
+        lose: Callable[[Task, float], None], find: Callable[[str], Awaitable[Outcome | None]], keep: Callable[[Outcome], None],
     ) -> None:  # fmt: skip
-        self.name, self._timeout_s, self._launch, self._notice, self._lose, self._find = name, timeout_s, launch, notice, lose, find
+        self.name, self._timeout_s, self._launch, self._notice = name, timeout_s, launch, notice
+        self._lose, self._find, self._keep = lose, find, keep
         self._queue: list[Task] = []
         self._members: list[Member] = []
         self._took_s: deque[float] = deque(maxlen=REMEMBERED)
         self._loads_s: deque[float] = deque(maxlen=8)
         self._failed_starts = 0
+        self._deserted_s: float | None = None
+        """since when tasks have waited for a pool without members"""
         self._leaving: frozenset[str] = frozenset()
         self._later: set[asyncio.Task[None]] = set()
         self.resize(size)
@@ -124,25 +116,38 @@ class Pool:
         spare = sorted((m for m in self._members if not m.retiring), key=lambda m: (bool(m.ready), len(m.flight)))[
             : max(0, self.size - size)
         ]
-        for member in spare:
-            member.retiring = True
-            member.filled.set()
-            member.wanted.set()
+        self._retire(spare)
         self._dispatch()
 
     def leave(self, nodes: frozenset[str]) -> None:
-        """These nodes were told to go. What runs there may come to its end, what waits there goes elsewhere, no more is sent there.
-        Ray can't take back a call that it holds for an actor: it may begin, for the milliseconds until the actor is ended."""
+        """These nodes were told to go. What runs there may come to its end, what waits there goes elsewhere, no more is sent there."""
         self._leaving, size = nodes, self.size
+        self._retire([m for m in self._members if m.ready.get("node") in nodes and not m.retiring])
+        self.resize(size)
+
+    def look_after(self) -> None:
+        """Called now and then: nobody waits for ever where no node has room for a single member any more."""
+        if not self._queue or self.size:
+            self._deserted_s = None
+            return
+        self._deserted_s = self._deserted_s or time.monotonic()
+        if time.monotonic() - self._deserted_s > START_TIMEOUT_S:
+            self._give_up(f"no node has had room for a worker of pool {self.name} for {START_TIMEOUT_S:g} s")
+
+    def _retire(self, members: Sequence[Member]) -> None:
+        """They take nothing more. What waits there goes elsewhere; Ray can't take back a call that it holds for an actor: it may begin, for
+        the milliseconds until the actor is ended. One that is only being started ends at once."""
         homeless: list[Task] = []
-        for member in (m for m in self._members if m.ready.get("node") in nodes):
+        for member in members:
             member.retiring = True
             member.filled.set()
+            member.wanted.set()
             while len(member.flight) > 1 or (member.flight and member.flight[0][1] is None):
                 homeless.append(member.flight.pop()[0])
+            if not member.ready and member.server:
+                member.server.cancel()
         for task in homeless:
             heapq.heappush(self._queue, task)
-        self.resize(size)
 
     async def close(self) -> None:
         """Stop serving; actors are killed."""
@@ -165,11 +170,11 @@ class Pool:
                 break
             member.flight.append((heapq.heappop(self._queue), None))
             member.filled.set()
-        starting = sum(m.wanted.is_set() and not m.ready for m in self._members)
+        starting = sum(m.wanted.is_set() and not m.ready and not m.retiring for m in self._members)
         for member in self._members:
             if starting >= len(self._queue):
                 break
-            if not member.ready and not member.wanted.is_set():
+            if not member.ready and not member.retiring and not member.wanted.is_set():
                 member.wanted.set()
                 starting += 1
 
@@ -182,24 +187,35 @@ class Pool:
         return next((m for m in standing if len(m.flight) < SLOTS and not any(t.strikes for t, _ in m.flight)), None)
 
     async def _serve(self, member: Member) -> None:
-        """A member's life: start an actor when there is work, keep it filled, hand answers back, replace it when it fails."""
+        """A member's life. Whoever waits for what it holds is told when that ends before its time."""
         try:
-            while not member.retiring or member.flight:
-                if not member.ready:
-                    await member.wanted.wait()
-                    if member.retiring or not await self._started(member):
-                        continue
-                    self._dispatch()
-                if not member.flight:
-                    member.filled.clear()
-                    await member.filled.wait()
-                    continue
-                await self._step(member)
-                self._dispatch()
+            await self._live(member)
+        except Exception as e:  # a mistake of ours, or no room to write what was lost
+            for task, _ in member.flight:
+                task.end(e)
+            raise
         finally:
+            if member.flight and member.flight[0][1] is not None:  # cut off: it has taken its time all the same
+                self._charge(member.flight[0][0], time.monotonic() - member.began_s)
             self._kill(member)
             if member in self._members:
                 self._members.remove(member)
+
+    async def _live(self, member: Member) -> None:
+        """Start an actor when there is work, keep it filled, hand answers back, replace it when it fails."""
+        while not member.retiring or member.flight:
+            if not member.ready:
+                await member.wanted.wait()
+                if member.retiring or not await self._started(member):
+                    continue
+                self._dispatch()
+            if not member.flight:
+                member.filled.clear()
+                if not member.retiring:
+                    await member.filled.wait()
+                continue
+            await self._step(member)
+            self._dispatch()
 
     async def _step(self, member: Member) -> None:
         """Wait for the member's first task."""
@@ -207,19 +223,26 @@ class Pool:
         if not member.flight or member.flight[0][1] is None:
             return
         task, ref = member.flight[0]
-        began = time.monotonic()
+        member.began_s = time.monotonic()
         try:
             reply = await asyncio.wait_for(ref, self._timeout_s)
         except Exception as e:  # whatever it is, somebody waits for an answer and the pool goes on
-            took_s = time.monotonic() - began
+            took_s = time.monotonic() - member.began_s
             await (self._unheard(member, e, took_s) if message_lost(e) else self._lost(member, e, took_s))
             return
         member.flight.popleft()
-        took_s = time.monotonic() - began
+        took_s = time.monotonic() - member.began_s
         self._took_s.append(took_s)
-        if reply["type"] != "outcome":
-            self._lose(task, took_s)
         self._settle(task, reply)
+        if reply["type"] != "outcome":
+            self._charge(task, took_s)
+
+    def _charge(self, task: Task, took_s: float) -> None:
+        """Count what a try took that ended without an outcome. Where that can't be written the run has to end, with the reason."""
+        try:
+            self._lose(task, took_s)
+        except MotionpairError as e:
+            task.end(e)
 
     def _send(self, member: Member) -> None:
         """Hand the member's tasks to its actor; one that can't be sent just now does so later, maybe from another member."""
@@ -243,7 +266,7 @@ class Pool:
             self._kill(member)
             self._failed_starts += 1
             self._notice("start", self.name)
-            if self._failed_starts >= STARTS:
+            if self._failed_starts >= STARTS and not any(m.stands for m in self._members):
                 self._give_up(f"no worker of pool {self.name} could be started: {told(e, START_TIMEOUT_S)}")
             await asyncio.sleep(_backoff_s(self._failed_starts))
             return False
@@ -256,8 +279,7 @@ class Pool:
 
     def _give_up(self, why: str) -> None:
         for task in self._queue:
-            if not task.answer.done():
-                task.answer.set_exception(Transient(why))
+            task.end(Transient(why))
         self._queue.clear()
 
     def _kill(self, member: Member) -> None:
@@ -273,18 +295,20 @@ class Pool:
 
     async def _lost(self, member: Member, error: Exception, took_s: float) -> None:
         """The member's actor is gone or has to go. What it had finished is found, what it was at is blamed, unless nobody is; tasks that
-        only waited there go elsewhere."""
+        only waited there go elsewhere. The first goes there as one that was lost, so that it does not for ever."""
         flight, ready = [task for task, _ in member.flight], member.ready
         member.flight.clear()
         self._kill(member)
         lines, at = await words_of(ready)
         left = [task for task in flight if not await self._found(task)]
         if flight[0] in left:
-            self._lose(flight[0], took_s)
+            self._charge(flight[0], took_s)
         begun = [task for task in left if task.key == at] if at else left[:1]
-        for task in left:
+        for place, task in enumerate(left):
             if task in begun:
                 self._blame(task, error, lines)
+            elif not begun and not place:
+                self._move(task, told(error, self._timeout_s), _backoff_s(task.moves))
             else:
                 self.put(task)
 
@@ -292,7 +316,7 @@ class Pool:
         """The member's first task did not reach it, or its answer not us; the actor, which may have loaded for minutes, is kept."""
         task, _ = member.flight.popleft()
         if not await self._found(task):
-            self._lose(task, took_s)
+            self._charge(task, took_s)
             self._blame(task, error)
 
     async def _found(self, task: Task) -> bool:
@@ -312,29 +336,30 @@ class Pool:
             self._strike(task, why, f"{details}\nthe worker's last lines:\n{lines}" if lines else details)
 
     def _settle(self, task: Task, reply: dict[str, Any]) -> None:
-        kind = reply.pop("type")
-        if task.answer.done():
+        if reply["type"] == "outcome":
+            outcome = Outcome.model_validate({name: value for name, value in reply.items() if name != "type"})
+            if task.answer.done():
+                self._keep(outcome)
+            else:
+                task.answer.set_result(outcome)
             return
-        if kind == "outcome":
-            task.answer.set_result(Outcome.model_validate(reply))
-        elif reply["response"] == "out_of_space":
-            task.answer.set_exception(OutOfSpace(reply["message"]))
-        elif reply["response"] == "out_of_memory":
-            task.answer.set_exception(OutOfMemory(reply["message"]))
-        elif reply["response"] == "damaged":
-            task.answer.set_exception(Transient(reply["message"]))
-        elif reply["response"] == "transient":
-            self._stumble(task, reply["message"])
+        response, message = reply["response"], reply["message"]
+        if response in ENDINGS:
+            task.end(ENDINGS[response](message))
+        elif task.answer.done():
+            return
+        elif response == "transient":
+            self._stumble(task, message)
         else:
-            self._strike(task, reply["message"], reply["details"])
+            self._strike(task, message, reply["details"])
 
     def _strike(self, task: Task, why: str, details: str) -> None:
         self._notice("strike", task.name)
         task.strikes.append(why)
         if len(task.strikes) < STRIKES:
             self._again(task, 0.0)
-        elif not task.answer.done():
-            task.answer.set_exception(Quarantined(task.name, task.key, task.strikes, details))
+        else:
+            task.end(Quarantined(task.name, task.key, task.strikes, details))
 
     def _stumble(self, task: Task, why: str) -> None:
         """A fault that may pass: later again, a bounded number of times."""
@@ -342,16 +367,16 @@ class Pool:
         task.stumbles += 1
         if task.stumbles < STUMBLES:
             self._again(task, _backoff_s(task.stumbles - 1))
-        elif not task.answer.done():
-            task.answer.set_exception(Transient(f"step {task.name} was tried {STUMBLES} times: {why}"))
+        else:
+            task.end(Transient(f"step {task.name} was tried {STUMBLES} times: {why}"))
 
     def _move(self, task: Task, why: str, after_s: float) -> None:
         self._notice("move", task.name)
         task.moves += 1
         if task.moves < MOVES:
             self._again(task, after_s)
-        elif not task.answer.done():
-            task.answer.set_exception(Transient(f"step {task.name} came to nothing {MOVES} times, by no fault of its own: {why}"))
+        else:
+            task.end(Transient(f"step {task.name} came to nothing {MOVES} times, by no fault of its own: {why}"))
 
     def _again(self, task: Task, after_s: float) -> None:
         if not after_s:

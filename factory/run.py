@@ -15,13 +15,14 @@ from pathlib import Path
 from agents import prompts
 from agents.brains.base import ROLES
 from agents.text import clean
-from factory.admission import SLOTS, Admission, Line, PoolLoad, empty_loads, route_of
+from factory.admission import Admission, Line, PoolLoad, empty_loads, route_of
 from factory.asked import Asked
 from factory.brain_pool import BRAIN
 from factory.choice import Choice, distinct
 from factory.engine import Engine
 from factory.index import Index, index_clips, index_gallery, write_index
 from factory.jobs import UNMADE, Jobs
+from factory.members import SLOTS
 from factory.memo import Memo
 from factory.plan import Plan, block_count, block_of, make_plan
 from factory.progress import Progress

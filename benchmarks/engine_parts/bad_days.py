@@ -13,7 +13,8 @@ from typing import Any
 
 from engine_parts import ours
 from engine_parts.naps import Nap, NapRequest, first_nap, second_nap
-from factory.pool import SLOTS, Quarantined
+from factory.members import SLOTS
+from factory.pool import Quarantined
 from factory.steps import Charge
 
 COUNT, WORKERS, SLEEP_S = 77, 8, 1.0

@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from factory.admission import SLOTS, PoolLoad
+from factory.admission import PoolLoad
+from factory.members import SLOTS
 from factory.pool import REMEMBERED
 from factory.scaling import PoolView, asks_of, view_of
 from factory.simulate.clock import Timeline

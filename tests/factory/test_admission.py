@@ -11,8 +11,9 @@ import pytest
 import tiny
 from test_choice import decision, job
 
-from factory.admission import SLOTS, Admission, Line, PoolLoad, empty_loads, route_of
+from factory.admission import Admission, Line, PoolLoad, empty_loads, route_of
 from factory.choice import Choice, Decision
+from factory.members import SLOTS
 from factory.plan import Job, SlicePlan
 from manifests.recipe import DuplicateSpec, Recipe, Slice, load_recipe
 
