@@ -107,10 +107,13 @@ class BrainPool:
             reply = await self._sent(step.name, request.model_dump(mode="json"), key, charge)
         finally:
             self.busy -= 1
-        await asyncio.to_thread(self._ledger.asked, key, list(self._store.calls(key)))
+        await asyncio.to_thread(self._book, key)
         if reply.pop("type") == "outcome":
             return Outcome.model_validate(reply)
         raise {"bad_recipe": BadRecipe, "out_of_space": OutOfSpace}.get(reply["response"], Transient)(reply["message"])
+
+    def _book(self, key: str) -> None:
+        self._ledger.asked(key, self._store.calls(key))
 
     async def _sent(self, name: str, request: dict[str, Any], key: str, charge: Charge) -> dict[str, Any]:
         import ray

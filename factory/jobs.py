@@ -83,14 +83,14 @@ class Jobs:
             raise _gone(job)
         return unpack_pair(packed)
 
-    def lost(self, jobs: Iterable[Job]) -> int:
-        """Of accepted jobs, how many have lost files of their pairs from the disk; these decisions count no more. Asking a remote store for
-        every file would take as long as making some pairs, so there only sealing finds out."""
+    def lost(self, jobs: Iterable[Job]) -> set[str]:
+        """Of accepted jobs the ids of those that have lost files of their pairs from the disk; these decisions count no more. Asking a
+        remote store for every file would take as long as making some pairs, so there only sealing finds out."""
         if not self._store.local:
-            return 0
-        lost = [job.id for job in jobs if not all(map(self._store.has, self.pair_of(job).members().values()))]
-        self._ledger.remake(*lost)
-        return len(lost)
+            return set()
+        lost = {job.id for job in jobs if not all(map(self._store.has, self.pair_of(job).members().values()))}
+        self._ledger.remake(*sorted(lost))
+        return lost
 
     async def decide(self, job: Job) -> Decision:
         """Make the job's pair, or find why there is none. Raises OutOfSpace and BadRecipe, which end a run."""

@@ -41,6 +41,8 @@ class Memo:
         self.reused: Counter[str] = Counter()
         self._seen: set[str] = set()
         """keys that this run has had an answer of"""
+        self._there: set[str] = set()
+        """those of them whose artifacts need not be looked for again"""
         self._broken: dict[str, Quarantined] = {}
         """steps that failed for good in this run: other jobs that need them are not made to try again"""
 
@@ -53,9 +55,14 @@ class Memo:
         elif key not in self._seen:
             self.reused[step.name] += 1
         self._seen.add(key)
+        self._there.add(key)
         if outcome.status == "rejected":
             raise Rejected(outcome.message, outcome.reason)
         return step.answer.model_validate(outcome.answer)
+
+    def forget(self) -> None:
+        """Files have gone from the store while the run works: look for every outcome's again."""
+        self._there.clear()
 
     async def _remembered(self, key: str) -> Outcome | None:
         """A finished outcome whose artifacts are still there."""
@@ -68,7 +75,7 @@ class Memo:
             return None
         if found:
             self._ledger.record(outcome)
-        if key in self._seen:
+        if key in self._there:
             return outcome
         there = [await self._look(self._store.has, artifact) for artifact in outcome.artifacts]
         return outcome if all(there) else None

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import functools
 import os
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from factory.plan import Plan, block_count, block_of, make_plan
 from factory.progress import Progress
 from factory.sources import Finder
 from factory.stages import Stages
-from factory.stopping import GRACE_S, Stop, Stopped
+from factory.stopping import GRACE_S, Stop, Stopped, to_its_end
 from factory.workplace import Workplace
 from generators import registry
 from manifests.costs import write_costs
@@ -40,7 +39,9 @@ from manifests.release import ReleaseMeta
 from manifests.sealing import write_release
 
 LOOK_AT_OPEN_S = 1.0
-"""how often open questions are looked for in the store, when there is a cap on money"""
+"""after each look at what open questions have sent, when there is a cap on money"""
+LOOKS = 4
+"""questions that are looked at side by side; the store's other threads need some room"""
 LOOK_EVERY_S = 1.0
 """how often the admission looks whether the pools have room, besides whenever a job ends"""
 
@@ -91,7 +92,8 @@ class Run:
         self.engine.started = self.stop.listen
         self.memo = Memo(place.store, ledger, self.engine)
         self._warm = empty_loads(recipe)
-        self._looked_s = -LOOK_AT_OPEN_S
+        self._uncounted: Exception | None = None
+        """why what is open can't be counted any more"""
         self._spent: list[str] = []
         """budgets that stopped the admission"""
 
@@ -124,13 +126,20 @@ class Run:
         return index
 
     async def pairs(self, plan: Plan) -> list[Choice]:
-        """Make pairs, all slices together, until their quotas are met or their jobs are used up."""
+        """Make pairs, all slices together, until their quotas are met or their jobs are used up. Raises Damaged when files of pairs that
+        were made again for it are gone again."""
+        made_again: set[str] = set()
         while True:
             choices = await self._decided(plan)
             lost = await asyncio.to_thread(self.jobs.lost, [job for choice in choices for job in choice.pairs])
             if not lost:
                 return choices
-            self.progress.say(f"files of {lost} finished pairs are gone from the store; they are made again")
+            if twice := sorted(lost & made_again):
+                words = f"files of {len(twice)} pairs, that of job {twice[0]} first, are gone again from {self.place.store.url}"
+                raise Damaged(f"{words} after they were made again. Find what removes files there, then run again.")
+            made_again |= lost
+            self.memo.forget()
+            self.progress.say(f"files of {len(lost)} finished pairs are gone from the store; they are made again")
 
     async def _decided(self, plan: Plan) -> list[Choice]:
         self.progress.enter("making pairs")
@@ -139,11 +148,14 @@ class Run:
         await asyncio.to_thread(self.jobs.take_finished, choices)
         routes = {part.name: route_of(self.recipe, part.name) for part in plan.slices}
         admission = Admission(choices, routes, self.jobs.decide, self._may_spend, self._loads, self._show)
-        looking = asyncio.create_task(_regularly(admission.look_again))
+        with_cap = [_regularly(self._keep_count, LOOK_AT_OPEN_S)] if self.recipe.budget.money is not None else []
+        looking = [asyncio.create_task(one) for one in (_regularly(admission.look_again, LOOK_EVERY_S), *with_cap)]
         try:
             choices = await admission.run()
         finally:
-            looking.cancel()
+            for one in looking:
+                one.cancel()
+            await asyncio.gather(*looking, return_exceptions=True)
         if self.stop.asked and not all(choice.full for choice in choices):
             raise Stopped("stopped; what was under way has come to its end")
         return choices
@@ -158,11 +170,27 @@ class Run:
         return self.ledger.gpu_seconds() / 3600
 
     def money(self) -> float:
-        """Spent on questions so far; what is under way, or may have been charged before a connection was cut, counts in full."""
-        if time.monotonic() - self._looked_s >= LOOK_AT_OPEN_S:
-            self._looked_s = time.monotonic()
-            self.ledger.look_at_open(self.place.store)
+        """Spent on questions, as of the last `look_at_open` for what is under way; that, and what may have been charged before a connection
+        was cut, counts in full. Raises what kept the last look from its end."""
+        if self._uncounted:
+            raise self._uncounted
         return self.ledger.money_nano() / 1e9
+
+    async def look_at_open(self) -> None:
+        """Have `money` count what open questions have sent so far. On threads: with hundreds open on an object store it takes seconds."""
+        keys = self.ledger.asking_now()
+        for first in range(0, len(keys), LOOKS):
+            some = (to_its_end(self.ledger.look_at, key, self.place.store) for key in keys[first : first + LOOKS])
+            for error in await asyncio.gather(*some, return_exceptions=True):
+                if error is not None:
+                    raise error
+
+    async def _keep_count(self) -> None:
+        try:
+            await self.look_at_open()
+            self._uncounted = None
+        except Exception as e:
+            self._uncounted = e  # nothing is begun that could pass the cap unseen
 
     def _may_spend(self) -> bool:
         if self.stop.asked:
@@ -230,10 +258,11 @@ def recipe_digest(recipe: Recipe) -> str:
     return digest_of(value)
 
 
-async def _regularly(look: Callable[[], None]) -> None:
+async def _regularly(look: Callable[[], Awaitable[None] | None], every_s: float) -> None:
     while True:
-        await asyncio.sleep(LOOK_EVERY_S)
-        look()
+        await asyncio.sleep(every_s)
+        if (looking := look()) is not None:
+            await looking
 
 
 @contextlib.asynccontextmanager
@@ -275,7 +304,7 @@ async def _whole(run: Run) -> RunResult:
     write_index(index, run.place.out / "index.parquet")
     plan = make_plan(run.recipe, index.spans, index.gallery)
     _refuse_empty(plan, index)
-    return await asyncio.to_thread(run.seal, await run.pairs(plan), index)
+    return await to_its_end(run.seal, await run.pairs(plan), index)
 
 
 def _refuse_empty(plan: Plan, index: Index) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from manifests.errors import MotionpairError
@@ -19,6 +20,15 @@ class Stopped(MotionpairError):
     """Somebody asked the run to end. Everything finished is kept; the same command goes on."""
 
     code = "stopped"
+
+
+async def to_its_end(work: Callable[..., T], *arguments: Any) -> T:
+    """The result of work on a thread. A thread can't be given up, so a cancellation is not heard: nobody may close what it works with."""
+    doing = asyncio.create_task(asyncio.to_thread(work, *arguments))
+    while not doing.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({doing})
+    return doing.result()
 
 
 class Stop:
@@ -38,7 +48,7 @@ class Stop:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.ask)
 
     async def over(self, work: Coroutine[Any, Any, T]) -> T:
-        """The work's result. After the signal it has the grace to end by itself, then it is cancelled. Raises Stopped when it was."""
+        """The work's result. After the signal it has the grace to end by itself, then it is cancelled: Stopped, if that ended it."""
         self.listen()
         doing, waiting = asyncio.create_task(work), asyncio.create_task(self._heard.wait())
         try:
@@ -48,7 +58,8 @@ class Stop:
             if not doing.done():
                 doing.cancel()
                 await asyncio.gather(doing, return_exceptions=True)
-                raise Stopped(f"stopped; what was under way for {self._grace_s:g} s more was given up")
+                if doing.cancelled() or doing.exception():
+                    raise Stopped(f"stopped; what was under way for {self._grace_s:g} s more was given up")
             return doing.result()
         finally:
             asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)

@@ -198,17 +198,20 @@ class Ledger(LedgerFile):
 
     def catch_up(self, store: Store) -> int:
         """Index the requests of steps that were asking when an earlier process died; returns of how many steps."""
-        keys = [str(row[0]) for row in self.execute("SELECT key FROM asking ORDER BY key")]
+        keys = self.asking_now()
         for key in keys:
             self.asked(key, store.calls(key))
         return len(keys)
 
-    def look_at_open(self, store: Store) -> None:
-        """Index what the steps that are asking just now have sent so far, at its upper bound until it is settled."""
-        for (key,) in self.execute("SELECT key FROM asking ORDER BY key"):
-            rows = [call_row(record) for record in store.calls(key)]
-            with self.transaction():
-                self.execute_many(_CALL, rows)
+    def asking_now(self) -> tuple[str, ...]:
+        """The steps that are sending requests just now."""
+        return tuple(str(key) for (key,) in self.execute("SELECT key FROM asking ORDER BY key"))
+
+    def look_at(self, key: str, store: Store) -> None:
+        """Index what a step that is asking has sent so far, at its upper bound until it is settled."""
+        rows = [call_row(record) for record in store.calls(key)]
+        with self.transaction():
+            self.execute_many(_CALL, rows)
 
     def spend(self) -> tuple[RoleSpend, ...]:
         """What was paid for language models, by role and model. A reserved call counts as unconfirmed."""

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 from running import Material
+from s3_server import serving
 from scripted_server import STALL_S, Act, ScriptedServer, completion
 
 from agents.brains.base import CaptionerFacts, Scene
@@ -23,9 +25,10 @@ from factory.run import Run, Workplace
 from factory.steps import Charge
 from factory.work.asking import AskRequest, ask_model
 from manifests.agency import ModelSpec
+from manifests.calls import CallRecord
 from manifests.recipe import Recipe, load_recipe
 from manifests.records import digest_of
-from manifests.store import Outcome
+from manifests.store import Outcome, Store
 
 FACTS = CaptionerFacts(scene=Scene(people=(), backdrop="grey", brightness="bright", orientation="upright"))
 
@@ -104,6 +107,7 @@ def test_what_is_open_counts_against_the_cap(recipe_for: Callable[..., Recipe], 
                 assert about._may_spend()
                 asked = [asyncio.create_task(ask(engine, n)) for n in range(2)]
                 await seen_by(server, 2)
+                await about.look_at_open()
                 assert about.money() > 0.004
                 assert not about._may_spend()
                 for one in asked:
@@ -112,3 +116,62 @@ def test_what_is_open_counts_against_the_cap(recipe_for: Callable[..., Recipe], 
 
     with ScriptedServer(lambda *_: Act(delay_s=STALL_S)) as server:
         asyncio.run(run(server, Workplace(tmp_path / "out")))
+
+
+def reserved(number: int) -> CallRecord:
+    return CallRecord(
+        id=f"{number:032x}", key=digest_of(number), role="captioner", model="stand-in", attempt=1, state="reserved", prompt_tokens=9,
+        completion_tokens=9, money_nano=1_000_000,
+    )  # fmt: skip
+
+
+def open_on(store: Store, run: Run, count: int) -> None:
+    for number in range(count):
+        run.ledger.asking(digest_of(number))
+        store.put_call(reserved(number))
+
+
+async def longest_pause(work: Coroutine[Any, Any, None]) -> float:
+    """Seconds that the loop stood still while it was done."""
+    doing, longest = asyncio.create_task(work), 0.0
+    while not doing.done():
+        began = time.monotonic()
+        await asyncio.sleep(0.01)
+        longest = max(longest, time.monotonic() - began)
+    await doing
+    return longest
+
+
+def test_counting_what_is_open_on_a_slow_object_store_does_not_stop_the_loop(recipe_for: Callable[..., Recipe], tmp_path: Path) -> None:
+    async def run(recipe: Recipe, place: Workplace) -> None:
+        with place.opened() as ledger:
+            about = Run(recipe, place, ledger, Progress())
+            open_on(place.store, about, 5)
+            storage.trouble(503, 12)
+            began = time.monotonic()
+            pause = await longest_pause(about.look_at_open())
+            assert time.monotonic() - began > 1.0 > pause, "the server's bad time was not waited for on a thread"
+            assert about.money() == pytest.approx(0.005)
+
+    with serving() as storage, ScriptedServer(answered) as server:
+        asyncio.run(run(recipe_for(server), Workplace(tmp_path / "out", f"{storage.bucket()}/slow")))
+
+
+def test_nothing_is_begun_when_what_is_open_can_not_be_counted(recipe_for: Callable[..., Recipe], tmp_path: Path) -> None:
+    async def run(recipe: Recipe, place: Workplace) -> None:
+        with place.opened() as ledger:
+            about = Run(recipe, place, ledger, Progress())
+            assert about._may_spend()
+            open_on(place.store, about, 1)
+            file = next((tmp_path / "out" / "store" / "calls").rglob("*.json"))
+            file.unlink()
+            file.symlink_to("/proc/self/mem")  # reading it is an error of the device
+            await about._keep_count()
+            with pytest.raises(OSError, match="Input/output error"):
+                about._may_spend()
+            file.unlink()
+            await about._keep_count()
+            assert about._may_spend()
+
+    with ScriptedServer(answered) as server:
+        asyncio.run(run(recipe_for(server), Workplace(tmp_path / "out")))

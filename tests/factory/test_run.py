@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -16,7 +17,11 @@ import pytest
 import webdataset
 from running import Finished, Material, call, motionpair, tree
 
+from factory.progress import Progress
+from factory.run import run_recipe
+from manifests.errors import Damaged
 from manifests.ledger import Ledger, unpack_pair
+from manifests.recipe import load_recipe
 from manifests.release import Release
 from manifests.store import Cost, Store
 from manifests.verify import verify
@@ -188,6 +193,44 @@ def test_pairs_whose_files_are_gone_are_made_again_in_the_same_run(material: Mat
         next((out / "store").rglob(f"{digest}*")).unlink()
     assert f"files of {len(driving)} finished pairs are gone" in call("run", material.recipe, "--out", out)
     assert tree(out / "release") == tree(finished.out / "release")
+
+
+class Losing(Progress):
+    """Whenever all pairs are made, the driving videos of the animations disappear; so many times."""
+
+    def __init__(self, out: Path, times: int) -> None:
+        super().__init__()
+        self._out, self._left = out, times
+
+    def changed(self) -> None:
+        if sum(self.accepted.values()) == 6 and self._left:
+            with Ledger(self._out / "ledger.sqlite") as ledger:
+                pairs = [unpack_pair(ledger.pair_of(job.job) or b"") for job in ledger.jobs("accepted")]
+            driving = {pair.driving.digest for pair in pairs if pair.task == "animation"}
+            files = [file for digest in driving for file in (self._out / "store" / "objects").rglob(f"{digest}*")]
+            if len(files) == 2:  # not when the next round begins
+                self._left -= 1
+                for file in files:
+                    file.unlink()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_files_that_go_while_their_run_works_are_made_again_once(
+    times: int, material: Material, finished: Finished, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished.out, out)
+    shutil.rmtree(out / "release")
+    with Ledger(out / "ledger.sqlite") as ledger:
+        ledger.remake(*(job.job for job in ledger.jobs()))  # so that all their steps are seen in this run
+    going = run_recipe(load_recipe(material.recipe), out, Losing(out, times))
+    if times == 1:
+        assert asyncio.run(going).complete
+        assert tree(out / "release") == tree(finished.out / "release")
+    else:
+        with pytest.raises(Damaged, match=r"files of 2 pairs, that of job [0-9a-f]+ first, are gone again"):
+            asyncio.run(going)
+        assert not (out / "release").exists()
 
 
 def test_what_is_finished_is_released_also_when_the_budget_is_spent(material: Material, finished: Finished, tmp_path: Path) -> None:

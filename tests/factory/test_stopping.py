@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -12,7 +14,10 @@ from pathlib import Path
 import pytest
 from running import Finished, Material, call, motionpair, tree
 
+from factory.progress import Progress
+from factory.run import run_recipe
 from manifests.ledger import Ledger
+from manifests.recipe import load_recipe
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +51,25 @@ def test_a_run_that_is_asked_to_end_says_how_to_go_on_and_does(grace_s: int, pos
     assert not _left_of(process.pid)
     call("run", recipe, "--out", out)
     assert tree(out / "release") == tree(poses.out / "release")
+
+
+class SignalledWhileSealing(Progress):
+    """The signal comes when the sealing has begun, which then takes longer than the grace."""
+
+    def enter(self, phase: str) -> None:
+        super().enter(phase)
+        if phase.startswith("sealing"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1.0)
+
+
+def test_a_sealing_that_has_begun_comes_to_its_end(material: Material, finished: Finished, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished.out, out)
+    shutil.rmtree(out / "release")
+    result = asyncio.run(run_recipe(load_recipe(material.recipe), out, SignalledWhileSealing(), grace_s=0.1))
+    assert result.release == out / "release" / "0001"
+    assert tree(out / "release") == tree(finished.out / "release")
 
 
 def _making(out: Path) -> bool:
