@@ -80,18 +80,22 @@ def test_a_killer_is_quarantined_and_takes_nobody_along(request_for, recipe: Rec
 
 
 def test_what_broke_once_is_not_tried_again_by_the_next_job(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    async def work() -> tuple[list[object], int]:
+    faults: list[tuple[str, str]] = []
+
+    async def work() -> list[object]:
         store = Store(tmp_path / "store")
         with Ledger(tmp_path / "ledger.sqlite", store) as ledger:
             async with Engine(recipe, store, ledger, {}) as engine:
+                engine.notice = lambda kind, of: faults.append((kind, of))
                 memo = Memo(store, ledger, engine)
                 request = request_for("KillerOnce", mark=str(tmp_path / "never" / "there"))
                 first = await asyncio.gather(memo.call(generate_video, request, FIRST, "cpu"), return_exceptions=True)
-                before = len(list(tmp_path.iterdir()))
+                assert faults == [("strike", "generate_video")] * 2
                 again = await asyncio.gather(memo.call(generate_video, request, FIRST, "cpu"), return_exceptions=True)
-                return [*first, *again], before
+                return [*first, *again]
 
-    answers, _ = asyncio.run(work())
+    answers = asyncio.run(work())
+    assert len(faults) == 2, "it was tried again"
     assert answers[0] is answers[1]
     assert isinstance(answers[0], Quarantined)
     assert "FileNotFoundError" in answers[0].details, "the traceback of the last try is kept"
