@@ -44,7 +44,7 @@ def _data() -> Iterator[Any]:
 
 
 def of_lengths(lengths_s: Sequence[float], count: int) -> tuple[list[Nap], float, float]:
-    """Naps with `count` actors, when the last of these began its first one, for Ray Data starts them itself, and when the last nap ended."""
+    """Naps with `count` actors, when the last of these began its first one (Ray Data starts them itself) and when the last nap ended."""
     with _data() as data:
         rows = data.from_items([{"seconds": s} for s in lengths_s], override_num_blocks=len(lengths_s))
         pool = data.ActorPoolStrategy(size=count, max_tasks_in_flight_per_actor=2)
