@@ -57,6 +57,10 @@ class Engine:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop all workers, and Ray where it was started here; again is harmless."""
         if self._scaler:
             self._scaler.cancel()
             await asyncio.gather(self._scaler, return_exceptions=True)
@@ -67,6 +71,7 @@ class Engine:
         if self._ours:
             import ray
 
+            self._ours = False
             await asyncio.to_thread(ray.shutdown)
 
     async def run(self, step: Step[Any, Any], request: Frozen, key: str, charge: Charge, pool: str) -> Outcome:

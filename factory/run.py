@@ -296,6 +296,7 @@ async def run_recipe(
         try:
             return await stop.over(_whole(run))
         finally:
+            await run.engine.close()  # what it cuts off has taken its time too
             await asyncio.to_thread(write_costs, run.ledger, out / "costs.parquet")
 
 
