@@ -295,7 +295,7 @@ class Pool:
 
     async def _lost(self, member: Member, error: Exception, took_s: float) -> None:
         """The member's actor is gone or has to go. What it had finished is found, what it was at is blamed, unless nobody is; tasks that
-        only waited there go elsewhere. The first goes there as one that was lost, so that it does not for ever."""
+        only waited there go elsewhere. Where nothing explains the death the first counts as moved, so that it is not tried for ever."""
         flight, ready = [task for task, _ in member.flight], member.ready
         member.flight.clear()
         self._kill(member)
@@ -307,7 +307,7 @@ class Pool:
         for place, task in enumerate(left):
             if task in begun:
                 self._blame(task, error, lines)
-            elif not begun and not place:
+            elif not begun and not place and len(left) == len(flight):
                 self._move(task, told(error, self._timeout_s), _backoff_s(task.moves))
             else:
                 self.put(task)
