@@ -28,7 +28,7 @@ CPUS = 2
 """of each node; three workers of the recipe's pool fit on two of them"""
 STRIKES = 2
 """killed workers that a job takes along until it is left out"""
-PAUSE_S = (1.0, 6.0)
+PAUSE_S = (0.5, 4.0)
 """between two disturbances"""
 
 
