@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import ray
 
-from factory.leash import Leashed
+from generators.workers.leash import Leashed
 
 FAMILY = "sleep 600 & sleep 600 & echo $! ; wait"
 """a shell with two children"""
 OWNER = """
 import sys, time
-from factory.leash import Leashed
+from generators.workers.leash import Leashed
 held = Leashed(["bash", "-c", sys.argv[1]])
 time.sleep(600)
 """

@@ -1,0 +1,1 @@
+"""Processes that generators start outside this one."""
