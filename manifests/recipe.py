@@ -174,6 +174,8 @@ class GeneratorSpec(BaseModel):
     """default: the pool of the entry's own name, else `cpu`"""
     seconds_per_pair: float | None = Field(default=None, gt=0)
     """on one worker of its pool, for planning"""
+    accept_licence: bool = False
+    """whether you may use code and weights whose licence is unclear or restrictive; such a kind does not run without"""
 
     @property
     def options(self) -> dict[str, Any]:
