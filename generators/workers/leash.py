@@ -24,7 +24,8 @@ class Leashed:
         """`popen`: what subprocess.Popen takes beside the command (cwd, env, streams). Raises OSError as it does."""
         reading, self._leash = os.pipe()
         try:
-            guard = [sys.executable, "-m", __name__, str(reading), *command]
+            # Isolated, by its file: nothing in cwd, PYTHONPATH or the command's own environment can stand in for a module of the guard.
+            guard = [sys.executable, "-I", "-S", __file__, str(reading), *command]
             self.process = subprocess.Popen(guard, pass_fds=(reading,), start_new_session=True, **popen)
         except BaseException:
             os.close(self._leash)
