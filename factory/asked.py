@@ -21,9 +21,10 @@ class Asked:
 
     def __init__(self, recipe: Recipe, recipe_digest: str) -> None:
         """`recipe_digest`: of what the recipe says about the dataset."""
-        kinds = sorted({spec.kind for spec in recipe.generators.values()})
-        own = [Path(inspect.getfile(registry.class_of(kind))) for kind in kinds if kind not in registry.BUILTIN]
-        builtin = tuple(registry.class_of(kind).__module__ for kind in kinds if kind in registry.BUILTIN)
+        specs = [spec for _, spec in sorted(recipe.generators.items())]
+        classes = {spec.kind: registry.class_of(spec.kind, spec.options) for spec in specs}
+        own = sorted({Path(inspect.getfile(made)) for kind, made in classes.items() if kind not in registry.BUILTIN})
+        builtin = tuple(sorted({registry.class_of(spec.kind, spec.options).__module__ for spec in specs if spec.kind in registry.BUILTIN}))
         self._basis = digest_of(
             {
                 "recipe": recipe_digest, "budget": recipe.budget_per_job.model_dump(mode="json"), "environment": steps.environment(),

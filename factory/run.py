@@ -213,10 +213,9 @@ def recipe_digest(recipe: Recipe) -> str:
     value["agents"]["brain"].pop("endpoint")
     folder = value["agents"].pop("prompts")  # what they say is part of the dataset, where they lie is not
     value["agents"]["instructions"] = [prompts.text_of(role, folder) for role in ROLES] if value["agents"]["brain"]["model"] else []
-    for generator in value["generators"].values():
-        generator["kind"] = generator["kind"].rpartition(":")[2]  # where the user keeps a generator's file is no part of the dataset
-        generator.pop("pool", None)
-        generator.pop("seconds_per_pair", None)
+    for name, spec in recipe.generators.items():
+        # Where the user keeps a generator's file is no part of the dataset, nor is who runs it, and for how long.
+        value["generators"][name] = {**registry.keyed(spec.kind, spec.options), "kind": spec.kind.rpartition(":")[2]}
     return digest_of(value)
 
 

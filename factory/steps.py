@@ -116,14 +116,16 @@ def key_of(step: Step[Any, Any], request: Frozen) -> str:
     names, user_code = set(step.weights), ""
     content = request.model_dump(mode="json")
     kind = content.get("kind")
-    if kind in registry.BUILTIN:
-        modules = (*modules, registry.class_of(kind).__module__)
-    elif kind is not None:
-        source = Path(inspect.getfile(registry.class_of(kind))).read_text(encoding="utf-8")
-        modules, user_code = (*modules, *_imports(ast.parse(source), "")), digest_of(source)
-        content["kind"] = kind.rpartition(":")[2]  # where the user keeps the file is no part of the work
     if kind is not None:
-        names |= set(registry.class_of(kind).weights)
+        made_by = registry.class_of(kind, content["options"])
+        content["options"] = made_by.keyed(content["options"])
+        names |= set(made_by.weights)
+        if kind in registry.BUILTIN:
+            modules = (*modules, made_by.__module__)
+        else:
+            source = Path(inspect.getfile(made_by)).read_text(encoding="utf-8")
+            modules, user_code = (*modules, *_imports(ast.parse(source), "")), digest_of(source)
+            content["kind"] = kind.rpartition(":")[2]  # where the user keeps the file is no part of the work
     return digest_of(
         {
             "step": step.name,

@@ -1,7 +1,7 @@
 """Which generator kinds there are, and how a recipe entry becomes an object.
 
-Three sorts: built-in kinds (run here), published models whose capabilities are declared so that a plan can be made but which this
-version can't run, and the user's own class as `path/gen.py:Class`.
+Four sorts: built-in kinds, programs of somebody else (`command`, described in the recipe alone), published models whose capabilities are
+declared so that a plan can be made but which this version can't run, and the user's own class as `path/gen.py:Class`.
 """
 
 from __future__ import annotations
@@ -10,43 +10,74 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from generators.base import Capabilities, Generator, ImageGenerator, VideoGenerator
+from generators.base import Capabilities, Generator, ImageGenerator, Options, VideoGenerator
 from generators.weights import WEIGHTS
 from manifests.errors import BadRecipe
 from manifests.explain import validated
-from manifests.recipe import GeneratorSpec, Recipe
+from manifests.recipe import GeneratorSpec, PoolSpec, Recipe
+from manifests.records import Geometry
 
 BUILTIN: dict[str, str] = {
     "collage": "generators.images.collage:Collage",
     "puppet": "generators.videos.puppet.generator:Puppet",
     "skeleton": "generators.poses.skeleton:Skeleton",
     "cylinders": "generators.poses.cylinders:Cylinders",
+    "command": "generators.videos.command:Command",
 }
+OF_IMAGES: dict[str, str] = {"command": "generators.images.command:ImageCommand"}
+"""kinds of which there is another class for entries with `modes: [image]`"""
 
+APACHE = "Apache-2.0"
 PUBLISHED: dict[str, Capabilities] = {
-    "scail": Capabilities(modes=frozenset({"animation"}), frame_counts=(65, 81), fps=16, size_multiple=32, gpus=1),
-    "wan_animate": Capabilities(modes=frozenset({"animation", "replacement"}), fps=30, size_multiple=16, gpus=1),
-    "mocha": Capabilities(modes=frozenset({"replacement"}), people_max=6, frame_counts=(81,), fps=30, size_multiple=16, gpus=1),
-    "qwen_edit": Capabilities(modes=frozenset({"image"}), gpus=1, roles=frozenset({"character", "clothing", "scene"})),
-}
+    "scail": Capabilities(
+        modes=frozenset({"animation"}), frame_counts=(65, 81), fps=16, size_multiple=32, orientation="reference", gpus=1,
+        inputs=frozenset({"pose"}), code_licence=APACHE, weights_licence="unknown", accept_licence=True,
+    ),
+    "wan_animate": Capabilities(
+        modes=frozenset({"animation", "replacement"}), frame_step=4, frames_max=77, segments=True, fps=30, size_multiple=16, gpus=1,
+        inputs=frozenset({"pose", "face", "background", "mask"}), code_licence=APACHE, weights_licence=APACHE,
+    ),
+    "mocha": Capabilities(
+        modes=frozenset({"replacement"}), people_max=6, frame_counts=(81,), sizes=((480, 832), (832, 480)), gpus=1,
+        inputs=frozenset({"first_mask"}), code_licence="none", weights_licence="none", accept_licence=True,
+    ),
+    "qwen_edit": Capabilities(
+        modes=frozenset({"image"}), gpus=1, roles=frozenset({"character", "clothing", "scene"}),
+        code_licence=APACHE, weights_licence=APACHE,
+    ),
+}  # fmt: skip
 """Facts read from the models' public code; see docs/generators.md."""
+
+RESTRICTIVE = re.compile(r"\bnc\b|non-?commercial|research|academic|proprietary|unknown|unclear", re.IGNORECASE)
+
+
+def is_image(options: Mapping[str, Any]) -> bool:
+    """Whether an entry's options say that it makes images."""
+    modes = options.get("modes")
+    return isinstance(modes, list | tuple | set | frozenset) and set(modes) == {"image"}
 
 
 def capabilities_of(spec: GeneratorSpec) -> Capabilities:
-    """What the entry's kind can do. Raises BadRecipe for an unknown kind."""
-    return PUBLISHED[spec.kind] if spec.kind in PUBLISHED else class_of(spec.kind).capabilities
+    """What the entry can do, by its kind and its options. Raises BadRecipe for an unknown kind or unknown options."""
+    if spec.kind in PUBLISHED:
+        return PUBLISHED[spec.kind]
+    cls = class_of(spec.kind, spec.options)
+    return cls.capabilities_with(options_of(cls, spec.kind, spec.options))
 
 
-def class_of(kind: str) -> type[Generator]:
+def class_of(kind: str, options: Mapping[str, Any] | None = None) -> type[Generator]:
     """The class behind a kind. Raises BadRecipe when it is unknown or can't be run by this version."""
     if kind in PUBLISHED:
         raise BadRecipe(f"generator kind {kind!r} can be planned but not run by this version; kinds that run: {', '.join(BUILTIN)}.")
     if kind in BUILTIN:
-        module, _, name = BUILTIN[kind].partition(":")
+        place = OF_IMAGES[kind] if kind in OF_IMAGES and is_image(options or {}) else BUILTIN[kind]
+        module, _, name = place.partition(":")
         return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
     if ".py:" in kind:
         return _load_file(kind)
@@ -54,6 +85,16 @@ def class_of(kind: str) -> type[Generator]:
     near = difflib.get_close_matches(kind, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise BadRecipe(f"unknown generator kind {kind!r}.{hint} Known: {', '.join(known)}, or your own as path/gen.py:Class.")
+
+
+def options_of(cls: type[Generator], kind: str, options: Mapping[str, Any]) -> Options:
+    """The options as the class takes them. Raises BadRecipe with a line for each that it does not."""
+    return validated(cls.options_type, dict(options), f"generators ({kind})")
+
+
+def keyed(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an entry's options may change pixels."""
+    return dict(options) if kind in PUBLISHED else class_of(kind, options).keyed(dict(options))
 
 
 def _load_file(kind: str) -> type[Generator]:
@@ -85,35 +126,60 @@ def _load_file(kind: str) -> type[Generator]:
 
 def create(kind: str, options: dict[str, Any]) -> Generator:
     """A generator that is not set up yet. Raises BadRecipe for unknown kinds and options."""
-    cls = class_of(kind)
-    return cls(validated(cls.options_type, options, f"generators ({kind})"))
+    cls = class_of(kind, options)
+    return cls(options_of(cls, kind, options))
+
+
+def licences_to_accept(can: Capabilities, weights: Iterable[str] = ()) -> list[str]:
+    """What stands against using it unasked: licences that are missing, unclear or restrictive, a short line each."""
+    found = [
+        f"its {what} licence is {licence or 'not named'}"
+        for what, licence in (("code's", can.code_licence), ("weights'", can.weights_licence))
+        if RESTRICTIVE.search(licence) or (can.accept_licence and licence in ("", "none"))
+    ]
+    found += [f"the licence of its weights {name} is {WEIGHTS[name].licence}" for name in weights if WEIGHTS[name].accept]
+    return found or (["its licence has to be accepted"] if can.accept_licence else [])
 
 
 def check(recipe: Recipe, to_run: bool) -> None:
     """Hold every slice against the capabilities of its generators. Raises BadRecipe with one line per misfit."""
     wrong: list[str] = []
     for name, spec in recipe.generators.items():
-        capabilities_of(spec)
+        can = capabilities_of(spec)
         if to_run or spec.kind not in PUBLISHED:
-            create(spec.kind, spec.options)
-            if capabilities_of(spec).gpus and recipe.pool_of(name) in recipe.pools and not recipe.pools[recipe.pool_of(name)].gpus:
-                wrong.append(f"generators.{name}: {spec.kind} needs a GPU; its pool {recipe.pool_of(name)!r} has gpus: 0.")
+            wrong += [f"generators.{name}: {line}" for line in _not_to_run(recipe, name, can)]
     for name, part in recipe.slices.items():
         wrong += [f"slices.{name}: {line}" for line in _misfits(recipe, part.generator, part.task, part.where.people[0])]
         if part.task != "pose":
             wrong += [f"slices.{name}: {line}" for line in _misfits(recipe, part.painter, "image", 1)]
     if wrong:
-        raise BadRecipe("\n".join(wrong))
+        raise BadRecipe("\n".join(dict.fromkeys(wrong)))
+
+
+def _not_to_run(recipe: Recipe, name: str, can: Capabilities) -> list[str]:
+    """Why an entry can't be run with what the recipe says of it."""
+    spec, out = recipe.generators[name], []
+    made = create(spec.kind, spec.options)
+    pool = recipe.pools.get(recipe.pool_of(name))
+    if can.gpus and pool and not pool.gpus:
+        out.append(f"{spec.kind} needs a GPU; its pool {recipe.pool_of(name)!r} has gpus: 0.")
+    timeout_s, pool_s = getattr(made.options, "timeout_s", None), pool.timeout_s if pool else PoolSpec().timeout_s
+    if timeout_s is not None and timeout_s >= pool_s:
+        out.append(f"timeout_s is {timeout_s:g}, its pool's {pool_s:g}: give the pool more, or the worker is killed before the program.")
+    if not spec.accept_licence and (why := licences_to_accept(can, made.weights)):
+        out.append(f"{spec.kind}: {' and '.join(why)}; write `accept_licence: true` into the entry if you may use it.")
+    return out
 
 
 def _misfits(recipe: Recipe, generator: str, mode: str, people_min: float) -> list[str]:
     spec = recipe.generators[generator]
-    can, frames = capabilities_of(spec), recipe.geometry.frames
+    can, asked = capabilities_of(spec), recipe.geometry
     out = []
     if mode not in can.modes:
         out.append(f"{generator} ({spec.kind}) makes {', '.join(sorted(can.modes))}, not {mode}.")
     if people_min > can.people_max:
         out.append(f"{generator} ({spec.kind}) drives {can.people_max} people at once; the slice asks for at least {people_min:g}.")
-    if can.fps == recipe.geometry.fps and can.frame_counts and frames > max(can.frame_counts):
-        out.append(f"{generator} ({spec.kind}) makes {', '.join(map(str, can.frame_counts))} frames; the geometry asks {frames}.")
-    return out
+    for height, width in asked.sizes:
+        geometry = Geometry(frames=asked.frames, fps=asked.fps, height=height, width=width)
+        out += [f"{generator} ({spec.kind}) {line}." for line in can.misfits(geometry)]
+    return list(dict.fromkeys(out))

@@ -320,7 +320,7 @@ def _with_absolute_places(recipe: Recipe, folder: Path) -> Recipe:
             beside = folder / Path(file).expanduser()
             place = (beside if beside.is_file() else Path(file).expanduser()).resolve()
             spec = spec.model_copy(update={"kind": f"{place}:{cls}"})
-        made[name] = spec
+        made[name] = _with_absolute_command(spec, folder) if spec.kind == "command" else spec
     agents = recipe.agents
     if agents.prompts:
         place = (folder / Path(agents.prompts).expanduser()).resolve()
@@ -328,6 +328,23 @@ def _with_absolute_places(recipe: Recipe, folder: Path) -> Recipe:
             raise BadRecipe(f"agents.prompts: {agents.prompts} is no folder beside the recipe.")
         agents = agents.model_copy(update={"prompts": str(place)})
     return recipe.model_copy(update={"generators": made, "agents": agents})
+
+
+def _with_absolute_command(spec: GeneratorSpec, folder: Path) -> GeneratorSpec:
+    """A command's `cwd`, and without one the files that its arguments name, are looked for beside the recipe."""
+    cwd, argv = spec.options.get("cwd"), spec.options.get("argv")
+    if cwd:
+        return spec.model_copy(update={"cwd": str((folder / Path(str(cwd)).expanduser()).resolve())})
+    if not isinstance(argv, list | tuple):
+        return spec
+
+    def placed(part: object, first: bool = False) -> object:
+        if isinstance(part, list | tuple):
+            return [placed(inner) for inner in part]
+        bare = not isinstance(part, str) or not part or (first and "/" not in part)  # a bare program is found on the PATH
+        return part if bare or not (folder / str(part)).is_file() else str((folder / str(part)).resolve())
+
+    return spec.model_copy(update={"argv": [placed(part, first=not i) for i, part in enumerate(argv)]})
 
 
 def parse_recipe(data: Any, where: str = "recipe") -> Recipe:
