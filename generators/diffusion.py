@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,8 +95,8 @@ def seeded(seed: int) -> Any:
     return library("torch").Generator(device="cpu").manual_seed(seed % 2**63)
 
 
-def to_pil(frames_THWC: Frames) -> list[Any]:
-    """Frames as PIL images, which is what pipelines take."""
+def to_pil(frames_THWC: Iterable[Image]) -> list[Any]:
+    """Frames or pictures (RGB) as PIL images, which is what pipelines take."""
     image = library("PIL.Image")
     return [image.fromarray(np.ascontiguousarray(frame)) for frame in frames_THWC]
 

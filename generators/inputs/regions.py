@@ -52,14 +52,18 @@ def _blocked(inside_HW: Bools, across: int, down: int) -> Bools:
 
 def background(frames_THWC: Bytes, regenerate_THW: Bools) -> Bytes:
     """The clip, black where the model paints."""
-    return np.asarray(np.where(regenerate_THW[..., None], 0, frames_THWC), np.uint8)
+    out = frames_THWC.copy()
+    out[regenerate_THW] = 0
+    return out
 
 
 def as_mask_video(regenerate_THW: Bools) -> Bytes:
     """T×H×W×3: white where the model paints, black where the clip stays."""
-    return np.repeat(np.asarray(regenerate_THW[..., None], np.uint8) * np.uint8(255), 3, axis=-1)
+    out = np.zeros((*regenerate_THW.shape, 3), np.uint8)
+    out[regenerate_THW] = 255
+    return out
 
 
 def first_frame_mask(inside_THW: Bools) -> Bytes:
     """H×W×3 for models that follow one mask: white is the character to replace, in the clip's first frame. Empty when they come later."""
-    return as_mask_video(inside_THW[:1])[0]
+    return np.asarray(as_mask_video(inside_THW[:1])[0], np.uint8)

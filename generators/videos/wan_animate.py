@@ -160,7 +160,7 @@ class WanAnimate(VideoGenerator):
         replacing = request.mode == "replacement"
         videos = _opened(request, DERIVED if replacing else DERIVED[:2], segments.frames)
         made = self._pipe(
-            image=diffusion.to_pil(_reference(request)[None])[0],
+            image=diffusion.to_pil([_reference(request)])[0],
             **{f"{name}_video": diffusion.to_pil(frames) for name, frames in videos.items()},
             prompt=request.prompt or PROMPT,
             height=g.height,
