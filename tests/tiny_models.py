@@ -18,7 +18,7 @@ def wan_animate(folder: Path) -> Path:
     from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanAnimatePipeline, WanAnimateTransformer3DModel
     from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, UMT5Config, UMT5EncoderModel
 
-    torch.manual_seed(0)
+    _settled(torch)
     tokenizer = _t5_tokenizer()
     pipe = WanAnimatePipeline(
         tokenizer=tokenizer,
@@ -49,7 +49,7 @@ def flux2_klein(folder: Path) -> Path:
     from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, Flux2Transformer2DModel
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    torch.manual_seed(0)
+    _settled(torch)
     tokenizer = _qwen_tokenizer()
     pipe = Flux2KleinPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
@@ -84,7 +84,7 @@ def qwen_edit(folder: Path) -> Path:
         Qwen2VLVideoProcessor,
     )
 
-    torch.manual_seed(0)
+    _settled(torch)
     tokenizer = _qwen_tokenizer()
     ids = {f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{name}_pad|>") for name in ("image", "video")}
     ids |= {f"vision_{end}_token_id": tokenizer.convert_tokens_to_ids(f"<|vision_{end}|>") for end in ("start", "end")}
@@ -127,6 +127,12 @@ def small_references() -> Iterator[None]:
 def parameters(pipe: Any) -> int:
     """Of all models of a pipeline together."""
     return sum(p.numel() for part in pipe.components.values() if hasattr(part, "parameters") for p in part.parameters())
+
+
+def _settled(torch: Any) -> None:
+    """The same weights each time; and one thread, for with more, such small matrices are mostly waiting where other tests run beside."""
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
 
 
 def _saved(pipe: Any, folder: Path) -> Path:
