@@ -6,8 +6,9 @@ Nothing here imports torch or diffusers before a pipeline is loaded.
 from __future__ import annotations
 
 import errno
+import hashlib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from manifests.errors import BadOutput, Transient
 from manifests.media import Frames, Image
 
 EXTRA = "pip install 'motionpair[diffusers]'"
+END_BYTES = 1 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -43,6 +45,31 @@ def without_gpu(can: Capabilities, options: Options) -> Capabilities:
     """Whoever sets `device: cpu` needs no GPU."""
     on_cpu = isinstance(options, DiffusionOptions) and options.device == "cpu"
     return can.model_copy(update={"gpus": 0.0}) if on_cpu else can
+
+
+def keyed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's options as they enter the step key: a folder of weights counts by what lies in it, where it is on this machine."""
+    source = str(options.get("weights", ""))
+    folder = Path(source.removeprefix("file:")).expanduser()
+    if not source.startswith("file:") or not folder.is_dir():
+        return dict(options)
+    return {**options, "weights": f"sha256:{fingerprint(folder)}"}
+
+
+def fingerprint(folder: Path) -> str:
+    """A digest of a folder of weights: names and sizes of all files, the whole of small ones, both ends of large ones.
+
+    Reading all of 60 GB would take minutes each time a plan is made; weights of the same size that differ only in the middle do not occur.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
+        with path.open("rb") as f:
+            digest.update(f.read(END_BYTES))
+            f.seek(max(END_BYTES, size - END_BYTES))
+            digest.update(f.read(END_BYTES))
+    return digest.hexdigest()
 
 
 def load(pipeline: str, options: DiffusionOptions, kept_in_float32: tuple[str, ...] = ()) -> Any:

@@ -28,6 +28,9 @@ BUILTIN: dict[str, str] = {
     "puppet": "generators.videos.puppet.generator:Puppet",
     "skeleton": "generators.poses.skeleton:Skeleton",
     "cylinders": "generators.poses.cylinders:Cylinders",
+    "wan_animate": "generators.videos.wan_animate:WanAnimate",
+    "qwen_edit": "generators.images.qwen_edit:QwenEdit",
+    "flux2": "generators.images.flux2:Flux2",
     "command": "generators.videos.command:Command",
 }
 OF_IMAGES: dict[str, str] = {"command": "generators.images.command:ImageCommand"}
@@ -39,17 +42,9 @@ PUBLISHED: dict[str, Capabilities] = {
         modes=frozenset({"animation"}), frame_counts=(65, 81), fps=16, size_multiple=32, orientation="reference", gpus=1,
         inputs=frozenset({"pose"}), code_licence=APACHE, weights_licence="unknown", accept_licence=True,
     ),
-    "wan_animate": Capabilities(
-        modes=frozenset({"animation", "replacement"}), frame_step=4, frames_max=77, segments=True, fps=30, size_multiple=16, gpus=1,
-        inputs=frozenset({"pose", "face", "background", "mask"}), code_licence=APACHE, weights_licence=APACHE,
-    ),
     "mocha": Capabilities(
         modes=frozenset({"replacement"}), people_max=6, frame_counts=(81,), sizes=((480, 832), (832, 480)), gpus=1,
         inputs=frozenset({"first_mask"}), code_licence="none", weights_licence="none", accept_licence=True,
-    ),
-    "qwen_edit": Capabilities(
-        modes=frozenset({"image"}), gpus=1, roles=frozenset({"character", "clothing", "scene"}),
-        code_licence=APACHE, weights_licence=APACHE,
     ),
 }  # fmt: skip
 """Facts read from the models' public code; see docs/generators.md."""

@@ -56,6 +56,11 @@ class Flux2(ImageGenerator):
             can = can.model_copy(update={"weights_licence": "Apache-2.0", "accept_licence": False})
         return can
 
+    @classmethod
+    def keyed(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """A folder of weights counts by what lies in it."""
+        return diffusion.keyed(options)
+
     def __init__(self, options: base.Options | None = None) -> None:
         super().__init__(options)
         self._pipe: Any = None

@@ -41,6 +41,11 @@ class QwenEdit(ImageGenerator):
     def capabilities_with(cls, options: base.Options) -> Capabilities:
         return diffusion.without_gpu(cls.capabilities, options)
 
+    @classmethod
+    def keyed(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """A folder of weights counts by what lies in it."""
+        return diffusion.keyed(options)
+
     def __init__(self, options: base.Options | None = None) -> None:
         super().__init__(options)
         self._pipe: Any = None

@@ -91,6 +91,11 @@ class WanAnimate(VideoGenerator):
         can = cls.capabilities.model_copy(update={"fps": own.fps, "frames_max": own.segment_frames})
         return diffusion.without_gpu(can, own)
 
+    @classmethod
+    def keyed(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """A folder of weights counts by what lies in it."""
+        return diffusion.keyed(options)
+
     def __init__(self, options: base.Options | None = None) -> None:
         super().__init__(options)
         self._tracker = PeopleTracker()
