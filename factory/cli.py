@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shlex
 import sys
 import tempfile
-import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from manifests.errors import BadRecipe, MotionpairError
+from factory.console import out_console, plainly, state, tell_error
+from factory.generator_commands import generators_app
+from manifests.errors import BadRecipe
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,9 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Make motion pairs: real clips in, a sealed WebDataset of reverse-driving training pairs out.",
 )
-out_console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-err_console = Console(stderr=True, soft_wrap=True)
-state = {"debug": False}
+app.add_typer(generators_app, name="generators")
 
 RecipeArg = Annotated[str, typer.Argument(help="A recipe file, or the name of a bundled one: quickstart, motionpair-60k.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder for the store, the ledger and the release.")]
@@ -43,42 +39,6 @@ StoreOption = Annotated[
 def root(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
     """Set what holds for all commands."""
     state["debug"] = debug
-
-
-@contextlib.contextmanager
-def plainly(resume: str = "") -> Iterator[None]:
-    """Errors as one line on standard error, and the right exit code."""
-    try:
-        yield
-    except typer.Exit:
-        raise
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        _error(f"interrupted; nothing finished is lost. {resume}".strip())
-        raise typer.Exit(130) from None
-    except BadRecipe as e:
-        _fail(e, 2)
-    except MotionpairError as e:
-        _fail(e, 1)
-    except OSError as e:
-        _fail(e, 1)
-    except Exception as e:  # ours to mend: say so in one line, and how to see more
-        if state["debug"]:
-            raise
-        first = (str(e).splitlines() or [""])[0]
-        _error(f"unexpected {type(e).__name__}: {first} (motionpair --debug shows where; what is finished is kept)")
-        raise typer.Exit(1) from None
-
-
-def _fail(error: Exception, code: int) -> None:
-    if state["debug"]:
-        traceback.print_exc()
-    for line in str(error).splitlines():
-        _error(line)
-    raise typer.Exit(code) from None
-
-
-def _error(line: str) -> None:
-    err_console.print(Text(f"motionpair: {line}"))
 
 
 @app.command()
@@ -239,7 +199,7 @@ def verify(
     with plainly():
         problems = verify_release(release, decode)
         for problem in problems:
-            _error(str(problem))
+            tell_error(str(problem))
         if problems:
             raise typer.Exit(1)
         info = Release.open(release).info
@@ -288,7 +248,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except KeyboardInterrupt:  # before or after a command's own care: while modules load, or a second Ctrl-C while workers stop
-        _error("interrupted; nothing finished is lost. Run the same command again to resume.")
+        tell_error("interrupted; nothing finished is lost. Run the same command again to resume.")
         os._exit(130)
 
 

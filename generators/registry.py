@@ -43,7 +43,7 @@ PUBLISHED: dict[str, Capabilities] = {
         inputs=frozenset({"pose"}), code_licence=APACHE, weights_licence="unknown", accept_licence=True,
     ),
     "mocha": Capabilities(
-        modes=frozenset({"replacement"}), people_max=6, frame_counts=(81,), sizes=((480, 832), (832, 480)), gpus=1,
+        modes=frozenset({"replacement"}), people_max=6, frame_counts=(81,), size_multiple=16, gpus=1,
         inputs=frozenset({"first_mask"}), code_licence="none", weights_licence="none", accept_licence=True,
     ),
 }  # fmt: skip

@@ -62,7 +62,8 @@ def used_commands(text: str) -> list[tuple[str, list[str]]]:
 
 def options_of(command: str) -> set[str]:
     asked = GROUP.get_command(None, command)  # type: ignore[attr-defined]
-    return {name for parameter in asked.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    below = getattr(asked, "commands", {})
+    return {name for one in (asked, *below.values()) for parameter in one.params for name in (*parameter.opts, *parameter.secondary_opts)}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=ids)

@@ -29,7 +29,7 @@ from generators.poses.skeleton import Skeleton
 from generators.poses.summary import yaw_deg
 from generators.poses.tracks import INDEX, Details, People
 from manifests import media
-from manifests.errors import BadOutput, BadInput
+from manifests.errors import BadInput, BadOutput
 from manifests.records import Geometry
 
 

@@ -12,7 +12,7 @@ import pytest
 from bars import BAR_PX, ffmpeg, noise, numbered, numbers, sha
 
 from manifests import media
-from manifests.errors import BadOutput, BadInput
+from manifests.errors import BadInput, BadOutput
 from manifests.records import Geometry, Span
 
 # ---------------------------------------------------------------------------------------------------------------- time
