@@ -142,7 +142,7 @@ def check(recipe: Recipe, to_run: bool) -> None:
     for name, spec in recipe.generators.items():
         can = capabilities_of(spec)
         if to_run or spec.kind not in PUBLISHED:
-            wrong += [f"generators.{name}: {line}" for line in _not_to_run(recipe, name, can)]
+            wrong += [f"generators.{name}: {line}" for line in _not_to_run(recipe, name, can, licences=to_run)]
     for name, part in recipe.slices.items():
         wrong += [f"slices.{name}: {line}" for line in _misfits(recipe, part.generator, part.task, part.where.people[0])]
         if part.task != "pose":
@@ -151,8 +151,8 @@ def check(recipe: Recipe, to_run: bool) -> None:
         raise BadRecipe("\n".join(dict.fromkeys(wrong)))
 
 
-def _not_to_run(recipe: Recipe, name: str, can: Capabilities) -> list[str]:
-    """Why an entry can't be run with what the recipe says of it."""
+def _not_to_run(recipe: Recipe, name: str, can: Capabilities, licences: bool) -> list[str]:
+    """Why an entry can't be run with what the recipe says of it. What has to be accepted is asked for only before a run."""
     spec, out = recipe.generators[name], []
     made = create(spec.kind, spec.options)
     pool = recipe.pools.get(recipe.pool_of(name))
@@ -161,7 +161,7 @@ def _not_to_run(recipe: Recipe, name: str, can: Capabilities) -> list[str]:
     timeout_s, pool_s = getattr(made.options, "timeout_s", None), pool.timeout_s if pool else PoolSpec().timeout_s
     if timeout_s is not None and timeout_s >= pool_s:
         out.append(f"timeout_s is {timeout_s:g}, its pool's {pool_s:g}: give the pool more, or the worker is killed before the program.")
-    if not spec.accept_licence and (why := licences_to_accept(can, made.weights)):
+    if licences and not spec.accept_licence and (why := licences_to_accept(can, made.weights)):
         out.append(f"{spec.kind}: {' and '.join(why)}; write `accept_licence: true` into the entry if you may use it.")
     return out
 

@@ -20,11 +20,11 @@ from moving import GEOMETRY, frames_of, image_request, video_request, walkers
 from factory import steps
 from factory.work.making import AnimateRequest, generate_video
 from factory.workbench import Workbench
-from generators import registry
+from generators import registry, weights
 from generators.base import VideoGenerator
 from manifests import media
 from manifests.errors import BadInput, BadOutput, BadRecipe, MotionpairError, OutOfMemory, OutOfSpace, Transient
-from manifests.recipe import GeneratorSpec, load_recipe, parse_recipe
+from manifests.recipe import GeneratorSpec, load_recipe
 from manifests.records import Geometry
 
 STANDIN = str(Path(__file__).parent / "standin_model.py")
@@ -305,13 +305,23 @@ def test_files_beside_the_recipe_are_meant_and_misfits_told_when_planned(tmp_pat
         path.write_text(RECIPE.format(more=more))
         with pytest.raises(BadRecipe, match=told):
             registry.check(load_recipe(path), to_run=True)
+        if "licence" not in told:
+            with pytest.raises(BadRecipe, match=told):
+                registry.check(load_recipe(path), to_run=False)
     for more in (", accept_licence: true", ", accept_licence: true, segments: true, frames_max: 5"):
         path.write_text(RECIPE.format(more=more))
         registry.check(load_recipe(path), to_run=True)
     spec = GeneratorSpec(kind="command", accept_licence=True, argv=["x", "{out}"], modes=["animation"])
     assert "accept_licence" not in spec.options
-    with pytest.raises(BadRecipe):
-        parse_recipe({"recipe": "x"})
+
+
+def test_licences_of_weights_may_have_to_be_accepted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = registry.capabilities_of(GeneratorSpec(kind="puppet"))
+    assert registry.licences_to_accept(free, ("pose_landmark",)) == []
+    guarded = weights.WEIGHTS["pose_landmark"].model_copy(update={"accept": True, "licence": "of its own"})
+    monkeypatch.setitem(weights.WEIGHTS, "pose_landmark", guarded)
+    assert registry.licences_to_accept(free, ("pose_landmark",)) == ["the licence of its weights pose_landmark is of its own"]
+    assert registry.licences_to_accept(registry.PUBLISHED["mocha"])[0] == "its code's licence is none"
 
 
 # --- images
