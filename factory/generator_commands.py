@@ -86,11 +86,9 @@ def limits(can: Capabilities) -> str:
     """What a generator can do beside its modes, in a line."""
     out = [f"up to {can.people_max} people" if can.people_max > 1 else "one person"] if "image" not in can.modes else []
     out += [", ".join(sorted(can.roles))] if can.roles else []
-    if can.frame_counts:
-        out.append(f"{' or '.join(map(str, can.frame_counts))} frames")
-    elif can.frame_step > 1 or can.frames_max:
-        rule = f"{can.frame_step}n+1 frames" if can.frame_step > 1 else "frames"
-        out.append(f"{rule}, {can.frames_max} at most" if can.frames_max else rule)
+    out += [f"{' or '.join(map(str, can.frame_counts))} frames"] if can.frame_counts else []
+    out += [f"{can.frame_step}n+1 frames"] if can.frame_step > 1 else []
+    out += [f"{can.frames_max} frames at once"] if can.frames_max else []
     if can.frame_counts or can.frames_max:
         out.append("longer in segments" if can.segments else "nothing longer")
     out += [f"{can.fps:g} fps"] if can.fps else []
@@ -115,7 +113,7 @@ def _known(kind: str) -> Row:
         both = cls.capabilities.modes | registry.class_of(kind, {"modes": ["image"]}).capabilities.modes
         can = cls.capabilities.model_copy(update={"modes": both})
         return Row(kind, "command", can, "as its entry says", "as its entry says")
-    return Row(kind, "built-in", cls.capabilities, _licences(cls.capabilities, cls), _here(cls.missing()))
+    return Row(kind, "model" if cls.requires else "built-in", cls.capabilities, _licences(cls.capabilities, cls), _here(cls.missing()))
 
 
 def _entry(name: str, spec: GeneratorSpec) -> Row:

@@ -161,7 +161,8 @@ def _content(part: str, cwd: str, first: bool) -> str:
     """A part of the command line; of a file that it names (after `=` too) its name and digest, of a program its name."""
     option, equals, value = part.partition("=") if part.startswith("-") else ("", "", part)
     path = Path(cwd, value)
-    if PLACEHOLDER.search(value) or not value or not path.is_file():
+    # Without a cwd the program runs in a folder that is not there yet: a relative name is no file that could be meant.
+    if PLACEHOLDER.search(value) or not value or not path.is_absolute() or not path.is_file():
         return part if not first else Path(part).name
     if first and not _is_script(path):
         return path.name

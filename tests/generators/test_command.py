@@ -249,7 +249,9 @@ def test_a_wrong_entry_is_refused_in_words(changed: dict[str, Any], told: str) -
         registry.create("command", {**entry(), **changed})
 
 
-def test_what_changes_no_pixel_changes_no_key_and_what_does_does(stored: tuple[Workbench, AnimateRequest], tmp_path: Path) -> None:
+def test_what_changes_no_pixel_changes_no_key_and_what_does_does(
+    stored: tuple[Workbench, AnimateRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, request = stored
     script = tmp_path / "a" / "model.py"
     script.parent.mkdir()
@@ -269,6 +271,9 @@ def test_what_changes_no_pixel_changes_no_key_and_what_does_does(stored: tuple[W
     assert key(argv=["/usr/bin/python3", str(moved), "{out}"]) == first, "where a program and its script lie"
     assert key(argv=["python3", "model.py", "{out}"], cwd=str(moved.parent)) == first
     assert key(argv=["python3", f"--script={moved}", "{out}"]) != first
+    bare = key(argv=["python3", "model.py", "{out}"])
+    monkeypatch.chdir(tmp_path / "a")
+    assert key(argv=["python3", "model.py", "{out}"]) == bare, "where the command is typed"
     script.write_text("print(2)")
     os.utime(script, ns=(1, 1))
     assert key() != first, "what the script says"

@@ -30,6 +30,7 @@ from generators.videos.puppet.generator import Puppet
 from manifests import media
 from manifests.errors import BadRecipe
 from manifests.recipe import GeneratorSpec
+from manifests.records import Geometry
 
 # --- wrong on purpose
 
@@ -240,6 +241,23 @@ def test_the_built_in_generators_conform(built_in: type[Generator], sample_clip:
     found = conformance.examine(built_in, real, tmp_path / "kit")  # type: ignore[arg-type]
     assert [(one.rule, one.words) for one in found if one.state == "broken"] == []
     assert {one.rule for one in found if one.state == "not asked"} <= ({"people"} if built_in is Collage else set())
+
+
+def test_wan_animate_conforms_with_tiny_weights(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers", reason="needs the extra diffusers")
+    pytest.importorskip("torch", reason="needs the extra diffusers")
+    import tiny_models
+
+    geometry = Geometry(frames=9, height=64, width=96)
+    people = walkers(1, geometry, step_px=3)
+    media.write_video(tmp_path / "clip.mp4", frames_of(people), geometry.fps)
+    media.write_png(tmp_path / "painted.png", frames_of(people)[0])
+    weights = f"file:{tiny_models.wan_animate(tmp_path / 'tiny')}"
+    options = {"weights": weights, "device": "cpu", "dtype": "float32", "steps": 2, "segment_frames": 9}
+    sample = Sample(tmp_path / "clip.mp4", people, (tmp_path / "painted.png",), geometry)
+    got = states(lambda: registry.create("wan_animate", options), sample, tmp_path / "kit")
+    assert {rule for rule, state in got.items() if state != "held"} == {"people", "deterministic"}
+    assert "broken" not in got.values()
 
 
 # --- the page that says how to add one, followed to the letter
