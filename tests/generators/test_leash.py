@@ -103,3 +103,13 @@ def test_gpus_of_a_killed_worker_are_free_again_and_its_group_is_gone() -> None:
 def test_a_command_that_is_signalled_tells_it(signal_name: str) -> None:
     with Leashed(["bash", "-c", f"kill -{signal_name} $$"]) as held:
         assert held.process.wait(10) == 128 + signal.Signals[signal_name]
+
+
+def test_nothing_in_the_folder_or_the_environment_stands_in_for_the_guard(tmp_path: Path) -> None:
+    for name in ("contextlib.py", "signal.py", "generators.py"):
+        (tmp_path / name).write_text("raise SystemExit('not ours')")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with Leashed(["bash", "-c", "echo $PYTHONPATH; exit 7"], cwd=tmp_path, env=env, stdout=subprocess.PIPE) as held:
+        assert held.process.stdout is not None
+        assert held.process.stdout.read().decode().strip() == str(tmp_path)
+        assert held.process.wait(10) == 7
