@@ -50,7 +50,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         told["killer"] = asyncio.run(ours.with_a_killer(Path(folder), 40 if asked.quick else 200, WORKERS))
     if not asked.quick:
-        told["resumed"], told["halved"] = in_folder(bad_days.resumed), in_folder(bad_days.halved)
+        told |= {case.__name__: in_folder(case) for case in (bad_days.resumed, bad_days.halved, bad_days.preempted)}
     if asked.ledger:
         told["ledger"] = big_ledger.measure(asked.ledger)
     print(json.dumps(told))

@@ -51,7 +51,8 @@ class PoolLoad:
 
 
 def route_of(recipe: Recipe, name: str) -> frozenset[str]:
-    """The pools that a slice's jobs pass through."""
+    """The pools that a slice's jobs pass through. A pool's `larger` is not among them: it has work only now and then, and its slots would
+    have jobs begun that all wait at the others."""
     part = recipe.slices[name]
     painter = set() if part.task == "pose" else {recipe.pool_of(part.painter)}
     brain = {BRAIN} if recipe.agents.brain.model else set()
@@ -81,9 +82,9 @@ class Line:
     """place of the next job in the plan"""
     tasks: dict[int, asyncio.Task[Decision]] = field(default_factory=dict)
     """place → the job under way"""
-    decided: int = 0
-    passed: int = 0
-    """of the decided ones: those that gave a pair"""
+
+    def __post_init__(self) -> None:
+        self._pass_over()
 
     @property
     def in_flight(self) -> int:
@@ -101,13 +102,19 @@ class Line:
     @property
     def passing(self) -> float:
         """Share of the jobs that give a pair: the recipe's acceptance, which is of attempts, and more and more what was seen since."""
-        return (PRIOR_JOBS * self.choice.part.spec.acceptance + self.passed) / (PRIOR_JOBS + self.decided)
+        return (PRIOR_JOBS * self.choice.part.spec.acceptance + self.choice.passed) / (PRIOR_JOBS + self.choice.decided)
 
-    def decide(self, place: int, decision: Decision) -> None:
-        """Take note of a job's end."""
-        self.choice.decide(place, decision)
-        self.decided += 1
-        self.passed += decision.pair is not None
+    def begin(self) -> int:
+        """Place of the next job, which is no longer the next."""
+        place = self.following
+        self.following += 1
+        self._pass_over()
+        return place
+
+    def _pass_over(self) -> None:
+        """Jobs that an earlier run has decided are not begun."""
+        while self.following < len(self.choice.part.jobs) and self.choice.knows(self.following):
+            self.following += 1
 
     @property
     def to_come(self) -> int:
@@ -159,6 +166,8 @@ class Admission:
 
     async def run(self) -> list[Choice]:
         """Work until every slice is full, has no job left, or nothing more may be begun. Raises the first error that `make` raises."""
+        for line in self._lines:
+            self._changed(line)
         try:
             while True:
                 self._admit()
@@ -211,10 +220,9 @@ class Admission:
         return found
 
     def _begin(self, line: Line) -> None:
-        place = line.following
+        place = line.begin()
         task = asyncio.create_task(self._make(line.choice.part.jobs[place]))
         line.tasks[place] = task
-        line.following += 1
         self._in_flight[line.route] += 1
 
         def ended(done: asyncio.Task[Decision]) -> None:
@@ -231,7 +239,7 @@ class Admission:
             self._in_flight[line.route] -= 1
             del line.tasks[place]
             if task not in self._dropped:
-                line.decide(place, task.result())
+                line.choice.decide(place, task.result())
                 touched[line.name] = line
             self._dropped.discard(task)
         for line in touched.values():

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import ast
 import inspect
+from dataclasses import fields
 from pathlib import Path
 
 from factory import loop, stages, steps
 from factory.plan import Job
 from generators import registry, weights
 from manifests.recipe import Recipe
-from manifests.records import digest_of
+from manifests.records import Candidate, digest_of
 
 JUDGING = ("agents.checker", "agents.prompts", "agents.selector", "agents.weaver")
 """what decides on the driver, beside the loop itself"""
+_BESIDE_THE_ID = sorted({field.name for field in fields(Job)} - {"id", "span", "slice", "task", "repeat", "shortlist"})
+"""what neither the id nor the shortlist says of a job"""
 
 
 class Asked:
@@ -25,6 +28,8 @@ class Asked:
         classes = {spec.kind: registry.class_of(spec.kind, spec.options) for spec in specs}
         own = sorted({Path(inspect.getfile(made)) for kind, made in classes.items() if kind not in registry.BUILTIN})
         builtin = tuple(sorted({registry.class_of(spec.kind, spec.options).__module__ for spec in specs if spec.kind in registry.BUILTIN}))
+        self._candidates: dict[int, tuple[Candidate, str]] = {}
+        """by identity; they are held, so that no other object gets it"""
         self._basis = digest_of(
             {
                 "recipe": recipe_digest, "budget": recipe.budget_per_job.model_dump(mode="json"), "environment": steps.environment(),
@@ -36,5 +41,12 @@ class Asked:
         )  # fmt: skip
 
     def of(self, job: Job) -> str:
-        """For one job."""
-        return digest_of([self._basis, job.model_dump(mode="json")])
+        """For one job. Its id says which span it is of; a candidate is shared by many jobs, so its digest is computed once."""
+        beside = [getattr(job, name) for name in _BESIDE_THE_ID]
+        return digest_of([self._basis, job.id, beside, "".join(map(self._of_candidate, job.shortlist))])
+
+    def _of_candidate(self, candidate: Candidate) -> str:
+        known = self._candidates.get(id(candidate))
+        if known is None:
+            known = self._candidates[id(candidate)] = candidate, digest_of(candidate)
+        return known[1]

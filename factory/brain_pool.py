@@ -91,9 +91,12 @@ class BrainPool:
         """questions under way"""
         self.size = endpoint.in_flight
 
+    waiting = 0
+    """none waits for a worker"""
+
     @property
     def calls(self) -> int:
-        """The same: none waits for a worker."""
+        """The same."""
         return self.busy
 
     async def ask(self, step: Step[Any, Any], request: Frozen, key: str, charge: Charge) -> Outcome:

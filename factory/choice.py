@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from agents.measures.duplicates import KnownVideos, same_picture
 from factory.plan import Job, SlicePlan
-from manifests.ledger import State
+from manifests.ledger import PairSketch, State
 from manifests.recipe import DuplicateSpec
-from manifests.records import Pair, PicturePrint, Split
+from manifests.records import Split
 from manifests.release import LeftOut
 
 
@@ -20,7 +21,8 @@ class Decision:
     state: State
     reason: str = ""
     message: str = ""
-    pair: Pair | None = None
+    pair: PairSketch | None = None
+    """when accepted"""
 
 
 @dataclass
@@ -34,15 +36,20 @@ class Choice:
     part: SlicePlan
     in_target_max: float
     duplicates: DuplicateSpec
-    pairs: list[tuple[Job, Pair]] = field(default_factory=list)
+    pairs: list[Job] = field(default_factory=list)
+    """whose pairs are taken"""
     left_out: list[LeftOut] = field(default_factory=list)
     taken: int = 0
     """jobs looked at so far"""
+    decided: int = 0
+    passed: int = 0
+    """of the decided ones: those that gave a pair"""
     _ahead: dict[int, Decision] = field(default_factory=dict)
     _sound_ahead: int = 0
     """of these that will count whatever else is decided, unless they are duplicates"""
     _seen: Seen = field(init=False)
-    _inside: int = 0
+    _inside: list[Job] = field(default_factory=list)
+    """of the pairs: those whose reference is a frame of the target"""
 
     def __post_init__(self) -> None:
         self._seen = Seen(self.duplicates)
@@ -56,9 +63,15 @@ class Choice:
         """Pairs there will be at least if those decided ahead of an undecided job count as well."""
         return min(len(self.pairs) + self._sound_ahead, self.part.spec.quota)
 
+    def knows(self, place: int) -> bool:
+        """Whether the job at a place of the plan is decided."""
+        return place < self.taken or place in self._ahead
+
     def decide(self, place: int, decision: Decision) -> None:
         """Note how the job at a place of the plan ended, and take all that follow without a gap."""
         self._ahead[place] = decision
+        self.decided += 1
+        self.passed += decision.pair is not None
         self._sound_ahead += _sound(decision)
         while not self.full and self.taken in self._ahead:
             following = self._ahead.pop(self.taken)
@@ -70,12 +83,11 @@ class Choice:
         """Nothing more will be decided. With a quota that is not met, all that is left of the plan is listed as undecided, and the share
         of references in the target is kept among the pairs there are."""
         if not self.full:
-            others = len(self.pairs) - self._inside
-            allowed = math.floor(self.in_target_max * others / (1 - self.in_target_max)) if self.in_target_max < 1 else self._inside
-            inside = [(job, pair) for job, pair in self.pairs if pair.reference_in_target]
-            for job, pair in inside[allowed:]:
-                self.pairs.remove((job, pair))
-                self.left_out.append(_left_out(job, "surplus", "reference_in_target"))
+            others = len(self.pairs) - len(self._inside)
+            allowed = math.floor(self.in_target_max * others / (1 - self.in_target_max)) if self.in_target_max < 1 else len(self._inside)
+            surplus = {job.id for job in self._inside[allowed:]}
+            self.left_out += [_left_out(job, "surplus", "reference_in_target") for job in self.pairs if job.id in surplus]
+            self.pairs = [job for job in self.pairs if job.id not in surplus]
             self.left_out += [_left_out(job, "undecided") for job in self.part.jobs[self.taken :]]
 
     def _take(self, job: Job, decision: Decision) -> None:
@@ -87,12 +99,13 @@ class Choice:
         cap = math.floor(self.in_target_max * self.part.spec.quota)
         if twice:
             self.left_out.append(_left_out(job, "duplicate", twice))
-        elif pair.reference_in_target and self._inside >= cap:
+        elif pair.reference_in_target and len(self._inside) >= cap:
             self.left_out.append(_left_out(job, "surplus", "reference_in_target"))
         else:
             self._seen.add(pair)
-            self._inside += pair.reference_in_target
-            self.pairs.append((job, pair))
+            self.pairs.append(job)
+            if pair.reference_in_target:
+                self._inside.append(job)
 
 
 def _sound(decision: Decision) -> bool:
@@ -103,17 +116,18 @@ def _left_out(job: Job, state: str, reason: str = "") -> LeftOut:
     return LeftOut(job=job.id, slice=job.slice, split=job.split, state=state, reason=reason)
 
 
-def distinct(taken: list[tuple[Job, Pair]], spec: DuplicateSpec) -> tuple[list[tuple[Job, Pair]], list[LeftOut]]:
-    """All slices' pairs in plan order without those that another slice has too, and these as left out.
+def distinct(taken: Sequence[Job], pair_of: Callable[[Job], PairSketch], spec: DuplicateSpec) -> tuple[list[Job], list[LeftOut]]:
+    """The jobs of all slices' pairs in plan order without those that another slice has too, and these as left out.
 
     Two slices may use one clip, so of clips that look alike only those on the two sides of the split are told: nothing of the validation
     side may be trained on.
     """
-    kept: list[tuple[Job, Pair]] = []
-    videos: set[tuple[str, str]] = set()
+    kept: list[Job] = []
+    videos: set[bytes] = set()
     sides: dict[Split, Seen] = {"train": Seen(spec), "validation": Seen(spec)}
     twice = []
-    for job, pair in sorted(taken, key=lambda entry: entry[0].rank):
+    for job in sorted(taken, key=lambda job: job.rank):
+        pair = pair_of(job)
         other = sides["train" if pair.split == "validation" else "validation"]
         reason = "same_videos" if _videos(pair) in videos else other.same_clip(pair)
         if reason:
@@ -121,7 +135,7 @@ def distinct(taken: list[tuple[Job, Pair]], spec: DuplicateSpec) -> tuple[list[t
             continue
         videos.add(_videos(pair))
         sides[pair.split].add(pair)
-        kept.append((job, pair))
+        kept.append(job)
     return kept, twice
 
 
@@ -138,36 +152,34 @@ class Seen:
 
     def __init__(self, spec: DuplicateSpec) -> None:
         self._spec = spec
-        self._videos: set[tuple[str, str]] = set()
+        self._videos: set[bytes] = set()
         self._known = KnownVideos()
-        self._sources: list[str] = []
-        """of the known videos"""
-        self._of_span: dict[tuple[object, ...], list[tuple[PicturePrint, ...]]] = {}
+        self._of_source: dict[str, list[int]] = {}
+        """numbers of the known videos"""
+        self._of_span: dict[tuple[object, ...], list[tuple[bytes, ...]]] = {}
 
-    def add(self, pair: Pair) -> None:
+    def add(self, pair: PairSketch) -> None:
         """Take it."""
         self._videos.add(_videos(pair))
-        if pair.prints is None:
+        if not pair.shown:
             return
         span = _span(pair)
         if span not in self._of_span:  # the repeats of a span have one target
-            self._known.add(pair.prints.target)
-            self._sources.append(pair.lineage.source)
-        self._of_span.setdefault(span, []).append(pair.prints.painted)
+            self._of_source.setdefault(pair.source, []).append(self._known.add(pair.shown))
+        self._of_span.setdefault(span, []).append(pair.painted)
 
-    def twice(self, pair: Pair) -> str:
+    def twice(self, pair: PairSketch) -> str:
         """Why a pair is a duplicate of one that was taken; empty when it is none."""
         return "same_videos" if _videos(pair) in self._videos else self.same_clip(pair) or self._same_character(pair)
 
-    def same_clip(self, pair: Pair) -> str:
+    def same_clip(self, pair: PairSketch) -> str:
         """`same_clip` when another file's pair shows the same; else empty."""
-        if pair.prints is None:
+        if not pair.shown:
             return ""
-        near = self._known.near(pair.prints.target, self._spec.bits_max)
-        return "same_clip" if any(self._sources[i] != pair.lineage.source for i in near) else ""
+        return "same_clip" if self._known.near(pair.shown, self._spec.bits_max, self._of_source.get(pair.source, ())) else ""
 
-    def _same_character(self, pair: Pair) -> str:
-        mine = pair.prints.painted if pair.prints else ()
+    def _same_character(self, pair: PairSketch) -> str:
+        mine = pair.painted
         for painted in self._of_span.get(_span(pair), ()) if mine else ():
             alike = [same_picture(a, b, self._spec.bits_max, self._spec.colour_max) for a, b in zip(mine, painted, strict=False)]
             if len(mine) == len(painted) and all(alike):
@@ -175,9 +187,9 @@ class Seen:
         return ""
 
 
-def _videos(pair: Pair) -> tuple[str, str]:
-    return pair.driving.digest, pair.target.digest
+def _videos(pair: PairSketch) -> bytes:
+    return bytes.fromhex(pair.driving + pair.target)
 
 
-def _span(pair: Pair) -> tuple[object, ...]:
-    return pair.lineage.source, pair.lineage.start_frame, pair.lineage.crop
+def _span(pair: PairSketch) -> tuple[object, ...]:
+    return pair.source, pair.start_frame, pair.crop

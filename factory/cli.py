@@ -15,6 +15,7 @@ from rich.text import Text
 
 from factory.console import out_console, plainly, state, tell_error
 from factory.generator_commands import generators_app
+from factory.stopping import GRACE_S
 from manifests.errors import BadRecipe
 
 app = typer.Typer(
@@ -49,7 +50,7 @@ def run(
     characters: CharactersOption = None,
     address: AddressOption = None,
     store: StoreOption = None,
-    grace: Annotated[float, typer.Option("--grace", min=0, help="Seconds that what is under way has after SIGTERM.")] = 30.0,
+    grace: Annotated[float, typer.Option("--grace", min=0, help="Seconds that what is under way has after SIGTERM.")] = GRACE_S,
 ) -> None:
     """Make the recipe's dataset. Asked for again, it goes on where it was."""
     from factory.progress import Progress

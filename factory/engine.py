@@ -15,10 +15,11 @@ from typing import Any
 
 from factory import cluster, scaling
 from factory.brain_pool import BRAIN, BrainPool
+from factory.members import Task
 from factory.metrics import Metrics, NoMetrics
-from factory.pool import Pool, Task
+from factory.pool import Pool
 from factory.steps import Charge, Step
-from factory.worker import Worker
+from factory.worker import CommandWorker, Worker
 from manifests.errors import MotionpairError, OutOfMemory
 from manifests.ledger import Ledger
 from manifests.recipe import PoolSpec, Recipe
@@ -36,6 +37,7 @@ class Engine:
         self._recipe, self._store, self._ledger, self._files, self._address = recipe, store, ledger, files, address
         self._brain: BrainPool | None = None
         self._pools: dict[str, Pool] = {}
+        self._files_there: Any = None
         self._lock = asyncio.Lock()
         self._numbers = itertools.count()
         self._ours = False
@@ -70,7 +72,9 @@ class Engine:
     async def run(self, step: Step[Any, Any], request: Frozen, key: str, charge: Charge, pool: str) -> Outcome:
         """Run a step on a pool's worker. Raises Quarantined, Transient or OutOfSpace; a rejection is an Outcome."""
         if pool == BRAIN:
-            return await (await self._eyes()).ask(step, request, key, charge)
+            outcome = await (await self._eyes()).ask(step, request, key, charge)
+            self.metrics.called(outcome)
+            return outcome
         try:
             return await self._on(pool, step, request, key, charge)
         except OutOfMemory:
@@ -116,13 +120,24 @@ class Engine:
             import ray
 
             spec = self._spec(name)
-            made = ray.remote(Worker).options(**cluster.actor_options(spec))
-            about = (str(self._store.url), self._files, name, spec.gpus, spec.accelerator or "")
+            made = ray.remote(CommandWorker if spec.command else Worker).options(**cluster.actor_options(spec))
+            about = (name, spec.gpus, spec.accelerator or "", *((spec.command, spec.env) if spec.command else ()))
+            tried: set[str] = set()
             lose = functools.partial(self._lost, name, spec)
-            self._pools[name] = Pool(
-                name, int(spec.workers[0]), spec.timeout_s, lambda: made.remote(*about), self._noticed, lose, self._find
-            )
+
+            async def launch() -> Any:
+                await asyncio.to_thread(cluster.try_python, spec, tried)
+                return made.remote(str(self._store.url), self._shared_files(), *about)
+
+            self._pools[name] = Pool(name, int(spec.workers[0]), spec.timeout_s, launch, self._noticed, lose, self._find)
         return self._pools[name]
+
+    def _shared_files(self) -> Any:
+        """Where the files lie, of which there may be a hundred thousand: once in Ray's object store, not once for every worker."""
+        import ray
+
+        self._files_there = self._files_there or ray.put(self._files)
+        return self._files_there
 
     def _lost(self, pool: str, spec: PoolSpec, task: Task, seconds: float) -> None:
         """A try without an outcome has taken its time all the same."""
@@ -146,11 +161,19 @@ class Engine:
         """Resize the pools as their work and the cluster change."""
         while True:
             await asyncio.sleep(SCALING_S)
-            with contextlib.suppress(ConnectionError, RuntimeError):  # Ray can't be asked just now: nothing is changed
-                budget = scaling.budget_of(await asyncio.to_thread(cluster.nodes))
+            with contextlib.suppress(Exception):  # Ray or the disk can't be asked just now: nothing is changed
+                leaving = await asyncio.to_thread(cluster.leaving)
+                for pool in self._pools.values():
+                    pool.leave(leaving)
+                budget = scaling.budget_of(await asyncio.to_thread(cluster.nodes, leaving))
                 self._resize(scaling.targets(self._views(), budget))
-            for name, pool in self._pools.items():
-                self.metrics.pool(name, pool.waiting, pool.busy, pool.size)
+                self._tell()
+
+    def _tell(self) -> None:
+        for name, pool in self._everybody().items():
+            self.metrics.pool(name, pool.waiting, pool.busy, pool.size)
+        if self._brain:
+            self.metrics.spent(self._ledger.spend())
 
     def _resize(self, sizes: Mapping[str, int]) -> None:
         for name, pool in self._pools.items():
@@ -185,4 +208,5 @@ class Engine:
                 self.started()
                 if self._address:
                     await asyncio.to_thread(cluster.probe, self._store)
+                    await asyncio.to_thread(cluster.probe_files, self._files.values())
                 self._scaler, self.metrics = asyncio.create_task(self._keep_sizes()), Metrics()

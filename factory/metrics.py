@@ -5,8 +5,10 @@ Names begin with `motionpair_`; seconds are seconds. Before Ray stands nothing i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from manifests.calls import NANO, RoleSpend
 from manifests.store import Outcome
 
 SERVICE_S = (0.01, 0.1, 1.0, 10.0, 60.0, 300.0, 1200.0, 3600.0)
@@ -26,6 +28,7 @@ class Metrics:
         self._calls = Counter("motionpair_calls", "Ended calls.", ("step", "pool", "status", "reason"))
         self._gpu_seconds = Counter("motionpair_gpu_seconds", "GPU seconds of ended calls.", ("pool", "accelerator"))
         self._faults = Counter("motionpair_faults", "Strikes, stumbles, moves, and workers that did not start.", ("kind", "of"))
+        self._money = Gauge("motionpair_money", "Spent on questions in all runs of the folder, at most.", ("role", "model"))
         self._jobs = Counter("motionpair_jobs", "Decided jobs.", ("slice", "state", "reason"))
 
     def pool(self, name: str, waiting: int, busy: int, workers: int) -> None:
@@ -44,6 +47,11 @@ class Metrics:
     def fault(self, kind: str, of: str) -> None:
         """Something went wrong: a step's call, or a pool's start."""
         self._faults.inc(1, {"kind": kind, "of": of})
+
+    def spent(self, spends: Iterable[RoleSpend]) -> None:
+        """What the ledger says of questions to models; what is unconfirmed counts in full."""
+        for spend in spends:
+            self._money.set((spend.money_nano + spend.unconfirmed_nano) / NANO, {"role": spend.role, "model": spend.model})
 
     def decided(self, slice_name: str, state: str, reason: str) -> None:
         """A job has ended."""

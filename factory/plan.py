@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from factory.shortlist import Galleries, Wish
 from factory.steps import Charge
@@ -22,8 +22,9 @@ class PlannedSpan(Frozen):
     licence: str
 
 
-class Job(Frozen):
-    """One pair to be made."""
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One pair to be made. There may be hundreds of thousands, so it is small."""
 
     id: Digest
     slice: str
@@ -143,7 +144,7 @@ def _plan_slice(recipe: Recipe, name: str, part: Slice, spans: Sequence[PlannedS
     if part.task != "pose":
         wishes = [Wish(digest_of([recipe.seed, job.span.model_dump(mode="json")]), job.split, figures) for job, figures in ordered]
         dealt = galleries.shortlists(wishes, recipe.budget_per_job.candidates)
-        jobs = [job.model_copy(update={"shortlist": pictures}) for job, pictures in zip(jobs, dealt, strict=True)]
+        jobs = [replace(job, shortlist=pictures) for job, pictures in zip(jobs, dealt, strict=True)]
     attempts = math.ceil(part.quota / part.acceptance)
     return SlicePlan(name, part, tuple(jobs), attempts, gpu_hours(recipe, part, attempts), lonely)
 

@@ -1,7 +1,8 @@
 """A pool of identical Ray actors that run steps: dispatch, retries, blame, size.
 
 An actor holds one running and one waiting task; later steps go before earlier ones, then plan order. When an actor dies only the task that
-it was running is blamed, and nobody is when its node went or the memory monitor chose it.
+it was running is blamed, and nobody is when its node went or the memory monitor chose it. Members on a node that was told to go take
+nothing more; others take their place elsewhere.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from factory.steps import Charge
-from factory.worker import last_words
+from factory.blame import message_lost, nobodys_fault, told, words_of
+from factory.members import Member, Task
 from manifests.errors import MotionpairError, OutOfMemory, OutOfSpace, Transient
 from manifests.store import Outcome
 
@@ -29,14 +30,12 @@ STRIKES = 2
 STUMBLES = 6
 """transient faults of a task until it is left undecided"""
 MOVES = 20
-"""workers that a task may lose without anybody's fault"""
+"""times that a task may come to nothing without anybody's fault"""
 BACKOFF_S, BACKOFF_MAX_S = 0.5, 30.0
 START_TIMEOUT_S = 600.0
 """for a worker to stand, on a cluster that may have to make room first"""
 STARTS = 3
 """workers in a row that could not be started until the waiting tasks are told"""
-LAST_WORDS_S = 10.0
-"""for a node to tell what its dead worker left"""
 REMEMBERED = 64
 """calls from which service times are told"""
 
@@ -51,39 +50,6 @@ class Quarantined(MotionpairError):
         super().__init__(f"step {step} failed {len(strikes)} times: {causes}")
         self.key, self.strikes, self.details = key, tuple(strikes), details
         """of the step; why each try failed; the last try's traceback and the worker's last lines"""
-
-
-@dataclass(order=True)
-class Task:
-    """A step that waits for, or is at, a worker."""
-
-    priority: tuple[int, str, int]
-    charge: Charge = field(compare=False)
-    name: str = field(compare=False)
-    request: dict[str, Any] = field(compare=False)
-    key: str = field(compare=False)
-    answer: asyncio.Future[Outcome] = field(compare=False)
-    strikes: list[str] = field(compare=False, default_factory=list)
-    stumbles: int = field(compare=False, default=0)
-    moves: int = field(compare=False, default=0)
-
-
-@dataclass(eq=False)
-class _Member:
-    """One place in the pool: its actor, which may be replaced, and what that holds."""
-
-    actor: Any = None
-    ready: dict[str, str] = field(default_factory=dict)
-    flight: deque[tuple[Task, Any]] = field(default_factory=deque)
-    filled: asyncio.Event = field(default_factory=asyncio.Event)
-    wanted: asyncio.Event = field(default_factory=asyncio.Event)
-    """it shall start an actor"""
-    retiring: bool = False
-    server: asyncio.Task[None] | None = None
-
-    @property
-    def stands(self) -> bool:
-        return bool(self.ready) and not self.retiring
 
 
 @dataclass(frozen=True)
@@ -102,15 +68,16 @@ class Pool:
     seconds of every try that ended without an outcome; `find` has the outcome of a key, which a worker keeps before it answers."""
 
     def __init__(
-        self, name: str, size: int, timeout_s: float, launch: Callable[[], Any], notice: Callable[[str, str], None],
+        self, name: str, size: int, timeout_s: float, launch: Callable[[], Awaitable[Any]], notice: Callable[[str, str], None],
         lose: Callable[[Task, float], None], find: Callable[[str], Awaitable[Outcome | None]],
     ) -> None:  # fmt: skip
         self.name, self._timeout_s, self._launch, self._notice, self._lose, self._find = name, timeout_s, launch, notice, lose, find
         self._queue: list[Task] = []
-        self._members: list[_Member] = []
+        self._members: list[Member] = []
         self._took_s: deque[float] = deque(maxlen=REMEMBERED)
         self._loads_s: deque[float] = deque(maxlen=8)
         self._failed_starts = 0
+        self._leaving: frozenset[str] = frozenset()
         self._later: set[asyncio.Task[None]] = set()
         self.resize(size)
 
@@ -151,7 +118,7 @@ class Pool:
     def resize(self, size: int) -> None:
         """More members, or fewer: idle ones go at once, others when what they hold is done."""
         for _ in range(size - self.size):
-            member = _Member()
+            member = Member()
             member.server = asyncio.create_task(self._serve(member))
             self._members.append(member)
         spare = sorted((m for m in self._members if not m.retiring), key=lambda m: (bool(m.ready), len(m.flight)))[
@@ -162,6 +129,20 @@ class Pool:
             member.filled.set()
             member.wanted.set()
         self._dispatch()
+
+    def leave(self, nodes: frozenset[str]) -> None:
+        """These nodes were told to go. What runs there may come to its end, what waits there goes elsewhere, no more is sent there.
+        Ray can't take back a call that it holds for an actor: it may begin, for the milliseconds until the actor is ended."""
+        self._leaving, size = nodes, self.size
+        homeless: list[Task] = []
+        for member in (m for m in self._members if m.ready.get("node") in nodes):
+            member.retiring = True
+            member.filled.set()
+            while len(member.flight) > 1 or (member.flight and member.flight[0][1] is None):
+                homeless.append(member.flight.pop()[0])
+        for task in homeless:
+            heapq.heappush(self._queue, task)
+        self.resize(size)
 
     async def close(self) -> None:
         """Stop serving; actors are killed."""
@@ -192,7 +173,7 @@ class Pool:
                 member.wanted.set()
                 starting += 1
 
-    def _free_member(self, task: Task) -> _Member | None:
+    def _free_member(self, task: Task) -> Member | None:
         """An empty one; or one whose second slot is free while enough tasks are left for everybody. A task with a strike travels alone."""
         standing = [m for m in self._members if m.stands]
         empty = next((m for m in standing if not m.flight), None)
@@ -200,7 +181,7 @@ class Pool:
             return empty
         return next((m for m in standing if len(m.flight) < SLOTS and not any(t.strikes for t, _ in m.flight)), None)
 
-    async def _serve(self, member: _Member) -> None:
+    async def _serve(self, member: Member) -> None:
         """A member's life: start an actor when there is work, keep it filled, hand answers back, replace it when it fails."""
         try:
             while not member.retiring or member.flight:
@@ -220,18 +201,18 @@ class Pool:
             if member in self._members:
                 self._members.remove(member)
 
-    async def _step(self, member: _Member) -> None:
+    async def _step(self, member: Member) -> None:
         """Wait for the member's first task."""
-        for i, (task, ref) in enumerate(member.flight):
-            if ref is None:
-                member.flight[i] = (task, member.actor.run.remote(task.name, task.request, task.key, task.charge.job, task.charge.slice))
+        self._send(member)
+        if not member.flight or member.flight[0][1] is None:
+            return
         task, ref = member.flight[0]
         began = time.monotonic()
         try:
             reply = await asyncio.wait_for(ref, self._timeout_s)
         except Exception as e:  # whatever it is, somebody waits for an answer and the pool goes on
-            self._lose(task, time.monotonic() - began)
-            await self._lost(member, e)
+            took_s = time.monotonic() - began
+            await (self._unheard(member, e, took_s) if message_lost(e) else self._lost(member, e, took_s))
             return
         member.flight.popleft()
         took_s = time.monotonic() - began
@@ -240,11 +221,23 @@ class Pool:
             self._lose(task, took_s)
         self._settle(task, reply)
 
-    async def _started(self, member: _Member) -> bool:
+    def _send(self, member: Member) -> None:
+        """Hand the member's tasks to its actor; one that can't be sent just now does so later, maybe from another member."""
+        for task, ref in list(member.flight):
+            if ref is None:
+                member.flight.remove((task, None))
+                try:
+                    sent = member.actor.run.remote(task.name, task.request, task.key, task.charge.job, task.charge.slice)
+                except Exception as e:
+                    self._blame(task, e)
+                else:
+                    member.flight.append((task, sent))
+
+    async def _started(self, member: Member) -> bool:
         """Whether the member has got an actor that answered, so that its start is not counted as a task's time."""
         began = time.monotonic()
-        member.actor = self._launch()
         try:
+            member.actor = await self._launch()
             member.ready = await asyncio.wait_for(member.actor.ready.remote(), START_TIMEOUT_S)
         except Exception as e:
             self._kill(member)
@@ -252,11 +245,14 @@ class Pool:
             self._notice("start", self.name)
             if self._failed_starts >= STARTS:
                 self._give_up(f"no worker of pool {self.name} could be started: {told(e, START_TIMEOUT_S)}")
-            await asyncio.sleep(min(BACKOFF_MAX_S, BACKOFF_S * 2**self._failed_starts))
+            await asyncio.sleep(_backoff_s(self._failed_starts))
             return False
         self._failed_starts = 0
         self._loads_s.append(time.monotonic() - began)
-        return True
+        if member.ready["node"] in self._leaving:  # it was placed there before the node was told to go
+            self._kill(member)
+            self._dispatch()
+        return bool(member.ready)
 
     def _give_up(self, why: str) -> None:
         for task in self._queue:
@@ -264,7 +260,7 @@ class Pool:
                 task.answer.set_exception(Transient(why))
         self._queue.clear()
 
-    def _kill(self, member: _Member) -> None:
+    def _kill(self, member: Member) -> None:
         import ray
 
         if member.actor is not None:
@@ -275,31 +271,45 @@ class Pool:
 
     # --- faults
 
-    async def _lost(self, member: _Member, error: Exception) -> None:
+    async def _lost(self, member: Member, error: Exception, took_s: float) -> None:
         """The member's actor is gone or has to go. What it had finished is found, what it was at is blamed, unless nobody is; tasks that
         only waited there go elsewhere."""
         flight, ready = [task for task, _ in member.flight], member.ready
         member.flight.clear()
         self._kill(member)
-        lines, at = await _last_words(ready)
-        left = []
-        for task in flight:
-            outcome = await self._find(task.key)
-            if outcome is None:
-                left.append(task)
-            else:
-                self._settle(task, {"type": "outcome", **outcome.model_dump(mode="json")})
+        lines, at = await words_of(ready)
+        left = [task for task in flight if not await self._found(task)]
+        if flight[0] in left:
+            self._lose(flight[0], took_s)
         begun = [task for task in left if task.key == at] if at else left[:1]
         for task in left:
-            if task not in begun:
-                self.put(task)
-        for task in begun:
-            why = told(error, self._timeout_s)
-            if nobodys_fault(error):
-                self._move(task, why)
+            if task in begun:
+                self._blame(task, error, lines)
             else:
-                details = "".join(traceback.format_exception(error))[-4000:]
-                self._strike(task, why, f"{details}\nthe worker's last lines:\n{lines}" if lines else details)
+                self.put(task)
+
+    async def _unheard(self, member: Member, error: Exception, took_s: float) -> None:
+        """The member's first task did not reach it, or its answer not us; the actor, which may have loaded for minutes, is kept."""
+        task, _ = member.flight.popleft()
+        if not await self._found(task):
+            self._lose(task, took_s)
+            self._blame(task, error)
+
+    async def _found(self, task: Task) -> bool:
+        """Whether the worker had kept the task's outcome, which then is its answer."""
+        outcome = await self._find(task.key)
+        if outcome is not None:
+            self._settle(task, {"type": "outcome", **outcome.model_dump(mode="json")})
+        return outcome is not None
+
+    def _blame(self, task: Task, error: Exception, lines: str = "") -> None:
+        """Whose fault it is that a task came to nothing; `lines` are a dead worker's last."""
+        why = told(error, self._timeout_s)
+        if nobodys_fault(error):
+            self._move(task, why, _backoff_s(task.moves) if message_lost(error) else 0.0)
+        else:
+            details = "".join(traceback.format_exception(error))[-4000:]
+            self._strike(task, why, f"{details}\nthe worker's last lines:\n{lines}" if lines else details)
 
     def _settle(self, task: Task, reply: dict[str, Any]) -> None:
         kind = reply.pop("type")
@@ -331,17 +341,17 @@ class Pool:
         self._notice("stumble", task.name)
         task.stumbles += 1
         if task.stumbles < STUMBLES:
-            self._again(task, min(BACKOFF_MAX_S, BACKOFF_S * 2.0 ** (task.stumbles - 1)))
+            self._again(task, _backoff_s(task.stumbles - 1))
         elif not task.answer.done():
             task.answer.set_exception(Transient(f"step {task.name} was tried {STUMBLES} times: {why}"))
 
-    def _move(self, task: Task, why: str) -> None:
+    def _move(self, task: Task, why: str, after_s: float) -> None:
         self._notice("move", task.name)
         task.moves += 1
         if task.moves < MOVES:
-            self._again(task, 0.0)
+            self._again(task, after_s)
         elif not task.answer.done():
-            task.answer.set_exception(Transient(f"step {task.name} lost {MOVES} workers, by no fault of its own: {why}"))
+            task.answer.set_exception(Transient(f"step {task.name} came to nothing {MOVES} times, by no fault of its own: {why}"))
 
     def _again(self, task: Task, after_s: float) -> None:
         if not after_s:
@@ -357,42 +367,5 @@ class Pool:
         waiting.add_done_callback(self._later.discard)
 
 
-def nobodys_fault(error: Exception) -> bool:
-    """The node went, was preempted, or ran out of memory and Ray's monitor chose this worker."""
-    import ray
-
-    kinds = ray.exceptions
-    if isinstance(error, kinds.NodeDiedError | kinds.OutOfMemoryError | kinds.ActorUnavailableError | kinds.ActorUnschedulableError):
-        return True
-    words = str(error).lower()
-    return isinstance(error, kinds.RayActorError) and (
-        error.preempted
-        or any(sign in words for sign in ("node has died", "node was terminated", "node died", "memory monitor", "low on memory"))
-    )
-
-
-def told(error: Exception, timeout_s: float) -> str:
-    """An error of a remote call in one line."""
-    import ray
-
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, TimeoutError):
-        return f"no answer in {timeout_s:g} s"
-    if isinstance(error, ray.exceptions.RayActorError):
-        return f"its worker died: {lines[0] if lines else 'no reason given'}"
-    return f"{type(error).__name__}: {lines[-1] if lines else 'no message'}"
-
-
-async def _last_words(ready: dict[str, str]) -> tuple[str, str]:
-    """See factory.worker.last_words, read on the worker's node; nothing where that is gone too."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    with contextlib.suppress(Exception):
-        if ready["node"] == ray.get_runtime_context().get_node_id():
-            return last_words(ready)
-        there = NodeAffinitySchedulingStrategy(ready["node"], soft=False)
-        reading = ray.remote(last_words).options(num_cpus=0, scheduling_strategy=there).remote(ready)
-        lines, key = await asyncio.wait_for(reading, LAST_WORDS_S)
-        return str(lines), str(key)
-    return "", ""
+def _backoff_s(times: int) -> float:
+    return float(min(BACKOFF_MAX_S, BACKOFF_S * 2.0**times))

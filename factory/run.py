@@ -124,9 +124,18 @@ class Run:
 
     async def pairs(self, plan: Plan) -> list[Choice]:
         """Make pairs, all slices together, until their quotas are met or their jobs are used up."""
+        while True:
+            choices = await self._decided(plan)
+            lost = await asyncio.to_thread(self.jobs.lost, [job for choice in choices for job in choice.pairs])
+            if not lost:
+                return choices
+            self.progress.say(f"files of {lost} finished pairs are gone from the store; they are made again")
+
+    async def _decided(self, plan: Plan) -> list[Choice]:
         self.progress.enter("making pairs")
         self.progress.begin_pairs({p.name: p.spec.quota for p in plan.slices}, {p.name: len(p.jobs) for p in plan.slices})
         choices = [Choice(part, self.recipe.reference.in_target_max, self.recipe.duplicates) for part in plan.slices]
+        await asyncio.to_thread(self.jobs.take_finished, choices)
         routes = {part.name: route_of(self.recipe, part.name) for part in plan.slices}
         admission = Admission(choices, routes, self.jobs.decide, self._may_spend, self._loads, self._show)
         looking = asyncio.create_task(_regularly(admission.look_again))
@@ -177,8 +186,8 @@ class Run:
         """Write the release, in plan order."""
         self.progress.enter("sealing the release")
         quotas = {c.part.name: c.part.spec.quota for c in choices}
-        taken, twice = distinct([entry for c in choices for entry in c.pairs], self.recipe.duplicates)
-        accepted = Counter(job.slice for job, _ in taken)
+        taken, twice = distinct([job for c in choices for job in c.pairs], self.jobs.sketch_of, self.recipe.duplicates)
+        accepted = Counter(job.slice for job in taken)
         left_out = [entry for c in choices for entry in c.left_out] + twice
         reasons = Counter(entry.reason for entry in left_out if entry.reason)
         unmade = [s for state in UNMADE for s in self.ledger.jobs(state) if s.job in self.jobs.unmade]
@@ -191,7 +200,7 @@ class Run:
             )  # fmt: skip
             root = self.place.out / "release"
             before = set(os.listdir(root)) if root.is_dir() else set()
-            entries = [(pair, block_of(job.id, blocks)) for job, pair in taken]
+            entries = [(self.jobs.pair_of(job), block_of(job.id, blocks)) for job in taken]
             try:
                 result.release = write_release(root, entries, self.place.store, meta)
             except Damaged as e:

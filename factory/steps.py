@@ -157,12 +157,22 @@ def code_digest(modules: tuple[str, ...]) -> str:
         name = todo.pop()
         if name in seen or not _hashed(name):
             continue
-        source = _source(name)
-        if source is not None:
-            tree = ast.parse(source)
-            seen[name] = hashlib.sha256(shape_of(tree).encode()).hexdigest()
-            todo += _imports(tree, name)
+        shape, imported = _module(name)
+        if shape:
+            seen[name] = shape
+            todo += imported
     return digest_of(seen)
+
+
+@functools.cache
+def _module(name: str) -> tuple[str, tuple[str, ...]]:
+    """Digest of a module's syntax tree and what it imports; empty where it has no source."""
+    source = _source(name)
+    if source is None:
+        return "", ()
+    tree = ast.parse(source)
+    imported = tuple(_imports(tree, name))
+    return hashlib.sha256(shape_of(tree).encode()).hexdigest(), imported
 
 
 def _hashed(name: str) -> bool:

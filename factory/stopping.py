@@ -11,7 +11,8 @@ from manifests.errors import MotionpairError
 
 T = TypeVar("T")
 
-GRACE_S = 30.0
+GRACE_S = 20.0
+"""Kubernetes kills 30 s after the signal, and Ray's processes need up to ten to end"""
 
 
 class Stopped(MotionpairError):

@@ -49,6 +49,14 @@ Range = Annotated[tuple[float, float], BeforeValidator(_as_range)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 """of slices, generators and pools"""
 
+
+def _as_text(value: Any) -> Any:
+    return str(value) if type(value) is int else value
+
+
+Value = Annotated[str, BeforeValidator(_as_text)]
+"""of an environment variable; whole numbers need no quotes"""
+
 MOTION_HIGH = 0.35
 """body heights per second; at or above it motion is called high (chosen between standing gestures and walking or dancing)"""
 
@@ -201,6 +209,14 @@ class PoolSpec(Frozen):
     """for one call"""
     larger: str | None = None
     """the pool that takes over a call for which this one's memory is too small"""
+    python: str | None = None
+    """an interpreter, by its whole path on the nodes, that its workers run in"""
+    image: str | None = Field(default=None, pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._/:@-]*$")
+    """a container image that its workers run in"""
+    command: tuple[str, ...] | None = None
+    """an interpreter with its arguments, or what starts one elsewhere; steps run in a child that it starts. No shell reads it"""
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Value] = Field(default_factory=dict)
+    """variables of the environment that steps run in"""
 
     @model_validator(mode="after")
     def _whole(self) -> PoolSpec:
@@ -208,6 +224,21 @@ class PoolSpec(Frozen):
             raise ValueError(f"workers are whole numbers from 1 on, got {self.workers[0]:g}..{self.workers[1]:g}")
         if self.gpus > 1 and self.gpus != int(self.gpus):
             raise ValueError(f"gpus is a part of one or a whole number, got {self.gpus:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_environment(self) -> PoolSpec:
+        given = [name for name in ("python", "image", "command") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)}: a pool's workers run in one environment; give one of python, image and command")
+        if self.command is not None and not all(self.command or [""]):
+            raise ValueError("command is a list that begins with a program, [/…/bin/python], without empty words")
+        if any("\0" in word for word in (*(self.command or ()), *self.env.values())):
+            raise ValueError("command and env may hold no NUL character")
+        if self.python is not None and not (self.python.startswith("/") and self.python.isprintable()):
+            raise ValueError(f"python is the whole path of an interpreter, /…/bin/python, got {self.python!r}")
+        if self.image and any("'" in value for value in self.env.values()):
+            raise ValueError("env: with image no value may hold a ' (Ray hands them to podman in such quotes)")
         return self
 
 

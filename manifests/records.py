@@ -235,6 +235,11 @@ class VideoPrint(Frozen):
     moves: str = Field(pattern=r"^([0-9a-f]{16})+$")
     """of every frame's difference from the median frame"""
 
+    @property
+    def packed(self) -> bytes:
+        """The hashes of scene, looks and moves one after the other, 8 bytes each, the highest first."""
+        return bytes.fromhex(self.scene + self.looks + self.moves)
+
 
 class PicturePrint(Frozen):
     """What a picture looks like; see agents/measures/duplicates.py."""
@@ -243,6 +248,11 @@ class PicturePrint(Frozen):
     """hash of 64 bits, in hex"""
     colours: str = Field(pattern=r"^[0-9a-f]{384}$")
     """8×8 CIELAB colours, 3 bytes each, in hex"""
+
+    @property
+    def packed(self) -> bytes:
+        """The hash's 8 bytes, then the colours."""
+        return bytes.fromhex(self.shape + self.colours)
 
 
 class Prints(Frozen):

@@ -119,9 +119,9 @@ def test_every_module_of_the_factory_stands_in_the_table() -> None:
 def test_everything_that_a_pool_may_ask_is_documented() -> None:
     documented = re.findall(r"^\| `(\w+)` \|", ENGINE.partition("## Which job")[0], re.MULTILINE)
     assert documented == list(PoolSpec.model_fields)
-    (pools,) = (yaml.safe_load(block)["pools"] for block in blocks(ENGINE, "yaml"))
-    for pool in pools.values():
-        PoolSpec.model_validate(pool)
+    for block in blocks(ENGINE, "yaml"):
+        for pool in yaml.safe_load(block)["pools"].values():
+            PoolSpec.model_validate(pool)
 
 
 def test_every_column_of_the_costs_is_documented_in_order() -> None:

@@ -10,6 +10,7 @@ wherever these begin.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,7 +35,10 @@ SCENE_BITS_MAX = 16
 """of 64: median frames that differ more are of other scenes, whatever moves in them"""
 COMPARED_FRAMES = 16
 """of the later video, at most; each is held against one frame of the earlier one"""
+CHUNK_VIDEOS = 64
+"""that are compared in one go: bounds the memory"""
 COLOUR_CELLS = 8
+HASH_BYTES = 8
 
 
 def dct_hash(grey_HW: npt.NDArray[Any]) -> int:
@@ -64,12 +68,13 @@ def picture_print(image_HWC: Frames) -> PicturePrint:
     return PicturePrint(shape=_hex([dct_hash(cv2.cvtColor(image_HWC, cv2.COLOR_RGB2GRAY))]), colours=colours.tobytes().hex())
 
 
-def same_picture(a: PicturePrint, b: PicturePrint, bits_max: float, colour_max: float) -> bool:
-    """Whether the hashes differ in at most `bits_max` of 64 bits, and 95 of 100 parts of the picture by at most `colour_max` (CIE76).
+def same_picture(a: bytes, b: bytes, bits_max: float, colour_max: float) -> bool:
+    """Whether the hashes of two packed prints differ in at most `bits_max` of 64 bits, and 95 of 100 parts of the picture by at most
+    `colour_max` (CIE76).
 
     The hash alone would take two characters of one shape, in the same pose before the same scene, for one.
     """
-    bits = int(np.bitwise_count(_unhex(a.shape) ^ _unhex(b.shape))[0])
+    bits = (int.from_bytes(a[:HASH_BYTES], "big") ^ int.from_bytes(b[:HASH_BYTES], "big")).bit_count()
     gap = np.linalg.norm(_lab(a) - _lab(b), axis=1)
     return bits <= bits_max and float(np.percentile(gap, 95)) <= colour_max
 
@@ -79,41 +84,65 @@ class KnownVideos:
 
     def __init__(self) -> None:
         self._count = 0
-        self._known_NxH: Hashes = np.empty((0, 0), np.uint64)
-        """a row a video: scene, looks, moves"""
+        self._scenes_N: Hashes = np.empty(0, np.uint64)
+        """apart from the others, for all of them are looked through for every video"""
+        self._rest_NxH: Hashes = np.empty((0, 0), np.uint64)
+        """a row a video: looks, moves"""
 
-    def add(self, seen: VideoPrint) -> int:
-        """The video's number."""
-        row = _row(seen)
-        if self._count == len(self._known_NxH):
-            larger = np.zeros((max(16, 2 * self._count), len(row)), np.uint64)
-            larger[: self._count] = self._known_NxH.reshape(-1, len(row))
-            self._known_NxH = larger
-        self._known_NxH[self._count] = row
+    def add(self, shown: bytes) -> int:
+        """The number of a video by its packed print."""
+        scene, rest_H = _hashes(shown)
+        if self._count == len(self._scenes_N):
+            room = max(16, self._count + self._count // 4)
+            self._scenes_N = _enlarged(self._scenes_N, (room,))
+            self._rest_NxH = _enlarged(self._rest_NxH, (room, len(rest_H)))
+        self._scenes_N[self._count], self._rest_NxH[self._count] = scene, rest_H
         self._count += 1
         return self._count - 1
 
-    def near(self, seen: VideoPrint, bits_max: float) -> list[int]:
-        """Numbers of the videos that show the same, at least half of it, ascending.
+    def near(self, shown: bytes, bits_max: float, besides: Sequence[int] = ()) -> list[int]:
+        """Numbers of the videos, but for those `besides`, that show the same as a packed print, at least half of it, ascending.
 
         They agree at some shift of up to half their length: hashes of both kinds differ in at most `bits_max` of 64 bits on average.
         """
-        if not self._count:
+        scene, rest_H = _hashes(shown)
+        among = np.flatnonzero(np.bitwise_count(self._scenes_N[: self._count] ^ scene) <= SCENE_BITS_MAX)
+        among = among[~np.isin(among, besides)] if len(besides) else among
+        if not len(among):
             return []
-        row = _row(seen)
-        among = np.flatnonzero(np.bitwise_count(self._known_NxH[: self._count, 0] ^ row[0]) <= SCENE_BITS_MAX)
-        return [int(i) for i in among[_differing_bits(self._known_NxH[among, 1:], row[1:]) <= bits_max]]
+        return [int(i) for i in among[_differing_bits(self._rest_NxH[among], rest_H) <= bits_max]]
+
+
+def _enlarged(hashes: Hashes, shape: tuple[int, ...]) -> Hashes:
+    larger = np.zeros(shape, np.uint64)
+    larger[: len(hashes)] = hashes.reshape(-1, *shape[1:])
+    return larger
 
 
 def _differing_bits(known_NxH: Hashes, seen_H: Hashes) -> npt.NDArray[np.float64]:
     """Of 64, for the worse of looks and moves at the best shift, N."""
-    frames, best_N = len(seen_H) // 2, np.full(len(known_NxH), 64.0)
-    for shift in range(-(frames // 2), frames // 2 + 1):
+    frames = len(seen_H) // 2
+    earlier_SxC, later_SxC, weights_SxC = _shifts(frames)
+    best_N = np.empty(len(known_NxH))
+    for first in range(0, len(known_NxH), CHUNK_VIDEOS):
+        some = slice(first, first + CHUNK_VIDEOS)
+        bits = [np.bitwise_count(known_NxH[some][:, earlier_SxC + k] ^ seen_H[later_SxC + k]) for k in (0, frames)]
+        looks_NxS, moves_NxS = (np.einsum("nsc,sc->ns", each, weights_SxC) for each in bits)
+        best_N[some] = np.maximum(looks_NxS, moves_NxS).min(axis=1)
+    return best_N
+
+
+@functools.cache
+def _shifts(frames: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """For every shift, which frames of the earlier video are held against which of the later one, and what each counts; shifts × frames,
+    the unused ones count nothing."""
+    shifts = range(-(frames // 2), frames // 2 + 1)
+    later, weights = np.zeros((len(shifts), COMPARED_FRAMES), np.intp), np.zeros((len(shifts), COMPARED_FRAMES))
+    for row, shift in enumerate(shifts):
         at = np.arange(max(0, -shift), frames + min(0, -shift))
         at = at[:: -(-len(at) // COMPARED_FRAMES)]
-        looks, moves = (np.bitwise_count(known_NxH[:, at + shift + k] ^ seen_H[at + k]).mean(axis=1) for k in (0, frames))
-        best_N = np.minimum(best_N, np.maximum(looks, moves))
-    return best_N
+        later[row, : len(at)], weights[row, : len(at)] = at, 1 / len(at)
+    return np.where(weights > 0, later + np.asarray(shifts)[:, None], 0), later, weights
 
 
 def _small_grey(frame_HWC: Frames) -> Greys:
@@ -136,19 +165,17 @@ def _people_box(people: People, shape_hw: Sequence[int]) -> tuple[slice, slice]:
     return rows, columns
 
 
-def _row(seen: VideoPrint) -> Hashes:
-    return np.concatenate([_unhex(seen.scene), _unhex(seen.looks), _unhex(seen.moves)])
+def _hashes(shown: bytes) -> tuple[np.uint64, Hashes]:
+    """Of a packed print: scene; looks and moves."""
+    hashes = np.frombuffer(shown, ">u8").astype(np.uint64)
+    return hashes[0], hashes[1:]
 
 
 def _hex(hashes: Sequence[int]) -> str:
     return "".join(f"{h:016x}" for h in hashes)
 
 
-def _unhex(text: str) -> Hashes:
-    return np.frombuffer(bytes.fromhex(text), ">u8").astype(np.uint64)
-
-
-def _lab(seen: PicturePrint) -> npt.NDArray[np.float64]:
-    """CIELAB colours, N×3. OpenCV's bytes scale L by 255/100 and shift a and b by 128."""
-    stored = np.frombuffer(bytes.fromhex(seen.colours), np.uint8).reshape(-1, 3).astype(np.float64)
+def _lab(seen: bytes) -> npt.NDArray[np.float64]:
+    """CIELAB colours of a packed print, N×3. OpenCV's bytes scale L by 255/100 and shift a and b by 128."""
+    stored = np.frombuffer(seen, np.uint8, offset=HASH_BYTES).reshape(-1, 3).astype(np.float64)
     return (stored - (0, 128, 128)) * (100 / 255, 1, 1)

@@ -1,8 +1,8 @@
 """A large ledger: how long until a run that goes on with it can admit jobs, and how much memory its process takes.
 
 The ledger holds 1,000,000 steps and 100,000 finished jobs of which 60 % were accepted; a pair has boxes in all of its 81 frames. A process
-of its own opens the folder as a run does, asks for what the budgets need, and holds the decision on every finished job with a sketch of its
-pair.
+of its own has the plan of these jobs and of one more in memory (that is counted, making it is not timed), opens the folder as a run does,
+asks for what the budgets need, and takes every decision, looking for duplicates, until only the one job is left to do.
 """
 
 from __future__ import annotations
@@ -13,17 +13,23 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from factory.asked import Asked
+from factory.choice import Choice
+from factory.plan import Job, SlicePlan
+from factory.progress import Progress
+from factory.run import Run, recipe_digest
 from factory.workplace import Workplace
-from manifests.ledger import JobState, Ledger, PairSketch, pack_pair, sketch_pair, unpack_sketch
-from manifests.records import Artifact, FrameBoxes, Geometry, Lineage, Pair, Prints, VideoPrint
+from manifests.ledger import JobState, pack_pair, sketch_pair
+from manifests.recipe import Slice, load_recipe
+from manifests.records import Artifact, Candidate, FrameBoxes, Geometry, Lineage, Pair, Person, PicturePrint, Prints, Span, VideoPrint
 from manifests.store import Cost, Outcome
 
 STEPS, JOBS = 1_000_000, 100_000
-ASKED = "a" * 64
+SLICES, CANDIDATES = 6, 12
+RECIPE = load_recipe("quickstart")
 _BATCH = 10_000
 _STEPS_OF_A_JOB = ("analyze", "select", "weave", "generate_image", "measure_picture", "generate_video", "measure_video", "draw_masks")
 
@@ -43,8 +49,10 @@ def fill(folder: Path, steps: int, jobs: int) -> None:
     with Workplace(folder).opened() as ledger:
         for start in range(0, steps, _BATCH):
             ledger.record(*(_outcome(i, jobs) for i in range(start, min(start + _BATCH, steps))))
-        for start in range(0, jobs, _BATCH):
-            ledger.set_job(*(_job(i) for i in range(start, min(start + _BATCH, jobs))))
+        asked = Asked(RECIPE, recipe_digest(RECIPE))
+        for part in _plan(jobs):
+            for start in range(0, len(part.jobs), _BATCH):
+                ledger.set_job(*(_state(job, asked.of(job)) for job in part.jobs[start : start + _BATCH] if job.span.start_frame < jobs))
 
 
 def _sha(name: object) -> str:
@@ -57,7 +65,7 @@ def _outcome(number: int, jobs: int) -> Outcome:
     request = {"clip": made.model_dump(), "words": "a person walks through a park, seen from the front " * 8, "seed": number}
     cost = Cost(
         seconds=0.1 * (number % 77), pool="gpu", gpu_seconds=0.1 * (number % 77), accelerator="H100", bytes_in=1, bytes_out=400_000,
-        job=_sha(f"job{job}"), slice=f"slice{job % 6}",
+        job=_sha(f"job{job}"), slice=f"slice{job % SLICES}",
     )  # fmt: skip
     answer = {"video": made.model_dump(), "scores": {f"score_{i}": 0.1234 for i in range(12)}}
     return Outcome(
@@ -65,12 +73,12 @@ def _outcome(number: int, jobs: int) -> Outcome:
     )  # fmt: skip
 
 
-def _job(number: int) -> JobState:
-    job, accepted = _sha(f"job{number}"), number % 5 < 3
-    pair = _pair(number, job)
+def _state(job: Job, asked: str) -> JobState:
+    number = job.span.start_frame
+    accepted, pair = number % 5 < 3, _pair(number, job.id)
     return JobState(
-        job=job, slice=f"slice{number % 6}", task="animation", split="train", state="accepted" if accepted else "rejected",
-        reason="" if accepted else "identity", message="" if accepted else "no attempt passed: the face is another person's", asked=ASKED,
+        job=job.id, slice=job.slice, task="animation", split="train", state="accepted" if accepted else "rejected",
+        reason="" if accepted else "identity", message="" if accepted else "no attempt passed: the face is another person's", asked=asked,
         pair=pack_pair(pair) if accepted else None, sketch=sketch_pair(pair) if accepted else b"",
     )  # fmt: skip
 
@@ -86,20 +94,38 @@ def _pair(number: int, job: str) -> Pair:
     )
     video, picture = (Artifact(digest=_sha(f"{kind}{number}"), size=400_000, suffix=kind) for kind in (".mp4", ".png"))
     return Pair(
-        key=job[:20], job=job, slice=f"slice{number % 6}", task="animation", split="train", group="scene", generator="puppet",
+        key=job[:20], job=job, slice=f"slice{number % SLICES}", task="animation", split="train", group="scene", generator="puppet",
         geometry=Geometry(frames=81, height=512, width=896), driving=video, target=video, driving_mask=video, references=(picture,),
         reference_masks=(picture,), reference_in_target=False, slots=1, caption="a person walks through a park " * 20,
         boxes=boxes, lineage=Lineage(source=_sha(number), start_frame=number, crop=(0, 0, 512, 896)),
-        prints=Prints(target=VideoPrint(scene=_sha(number)[:16], looks=_sha(number)[:16] * 81, moves=_sha(number)[:16] * 81)),
+        prints=Prints(
+            target=VideoPrint(scene=_sha(number)[:16], looks=_sha(number)[:16] * 81, moves=_sha(number)[:16] * 81),
+            painted=(PicturePrint(shape=_sha(number)[16:32], colours=_sha(number)[:48] * 8),),
+        ),
     )  # fmt: skip
 
 
-def _decisions(ledger: Ledger, jobs: int) -> Iterator[PairSketch | None]:
-    """What a run learns of the finished jobs when it goes on, in plan order."""
-    for number in range(jobs):
-        state = ledger.finished(_sha(f"job{number}"), ASKED, with_pair=False)
-        assert state is not None
-        yield unpack_sketch(state.sketch) if state.state == "accepted" else None
+def _plan(jobs: int) -> list[SlicePlan]:
+    """Plans of six slices: each job has its span and a shortlist of pictures of a gallery."""
+    person = Person(
+        track=0, box=(0, 0, 100, 400), presence=1.0, framing="full", visible_joints=("nose", "hip"), yaw_deg=0.0, yaw_spread_deg=3.0,
+        height=400.0, motion=0.2, arms_crossed=False, confidence=0.9,
+    )  # fmt: skip
+    gallery = [Candidate(picture=_sha(f"c{i}"), role="character", group=f"g{i}", split="train", person=person) for i in range(500)]
+    size = Geometry(frames=81, height=512, width=896)
+    spec = Slice.model_validate({"task": "animation", "generator": "puppet", "quota": jobs})
+    parts, groups = [], [f"scene{i}" for i in range(977)]
+    for n in range(SLICES):
+        made = [
+            Job(
+                id=_sha(f"job{i}"), slice=f"slice{n}", task="animation", split="train", group=groups[i % 977], licence="cc0",
+                span=Span(source=_sha(i), start_frame=i, geometry=size, crop=(0, 0, 512, 896)), shot=(0, 999), repeat=0, people=(1, 1),
+                shortlist=tuple(gallery[(i + k) % 500] for k in range(CANDIDATES)), rank=_sha(f"rank{i}"),
+            )
+            for i in range(n, jobs + 1, SLICES)
+        ]  # fmt: skip
+        parts.append(SlicePlan(f"slice{n}", spec, tuple(made), jobs, 0.0, 0))
+    return parts
 
 
 def _memory_mb() -> float:
@@ -110,17 +136,24 @@ def _memory_mb() -> float:
 
 def _opened(folder: Path, jobs: int) -> dict[str, Any]:
     imports_mb = _memory_mb()
+    plan = _plan(jobs)
+    plan_mb = _memory_mb()
     began, began_cpu = time.perf_counter(), time.process_time()
-    with Workplace(folder).opened() as ledger:
-        budgets = ledger.gpu_seconds(), ledger.money_nano(), ledger.job_counts()
+    place = Workplace(folder)
+    with place.opened() as ledger:
+        run = Run(RECIPE, place, ledger, Progress())
+        budgets = run.gpu_hours(), run.money()
         open_s = time.perf_counter() - began
-        pairs = list(_decisions(ledger, jobs))
+        choices = [Choice(part, 0.5, RECIPE.duplicates) for part in plan]
+        run.jobs.take_finished(choices)
         all_s, all_cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
+    left = sum(not choice.knows(place) for choice in choices for place in range(len(choice.part.jobs)))
+    assert left == 1, f"{left} jobs are left to do"
     size_mb = sum(p.stat().st_size for p in folder.glob("ledger.sqlite*")) / 1e6
     return {
         "open_s": round(open_s, 3), "ready_s": round(all_s, 3), "ready_cpu_s": round(all_cpu_s, 3),
-        "accepted": sum(pair is not None for pair in pairs), "gpu_hours": round(budgets[0] / 3600, 1), "rss_mb": round(_memory_mb(), 1),
-        "rss_imports_mb": round(imports_mb, 1), "file_mb": round(size_mb, 1),
+        "accepted": sum(len(choice.pairs) for choice in choices), "gpu_hours": round(budgets[0], 1), "rss_mb": round(_memory_mb(), 1),
+        "rss_plan_mb": round(plan_mb, 1), "rss_imports_mb": round(imports_mb, 1), "file_mb": round(size_mb, 1),
     }  # fmt: skip
 
 

@@ -18,6 +18,12 @@ class NapRequest(Frozen):
     seconds: float = 0.0
     log: str = ""
     """a file that gets a line for every nap that begins"""
+    places: str = ""
+    """a file that gets number, node and time of the same"""
+    letter: str = ""
+    """that makes the request longer"""
+    answer_bytes: int = 0
+    """that make the answer longer"""
     killer: bool = False
     """takes its worker with it"""
     needs: str = ""
@@ -30,6 +36,7 @@ class Nap(Frozen):
     began_s: float
     """on the machine's monotonic clock, which all its processes share"""
     ended_s: float
+    letter: str = ""
 
 
 def _nap(request: NapRequest, bench: Workbench) -> Nap:
@@ -37,6 +44,11 @@ def _nap(request: NapRequest, bench: Workbench) -> Nap:
     if request.log:
         with Path(request.log).open("a") as log:
             log.write(f"{request.number}\n")
+    if request.places:
+        import ray
+
+        with Path(request.places).open("a") as places:
+            places.write(f"{request.number} {ray.get_runtime_context().get_node_id()} {began}\n")
     if request.killer:
         os.kill(os.getpid(), signal.SIGKILL)
     if request.needs and bench.pool != request.needs:
@@ -44,7 +56,7 @@ def _nap(request: NapRequest, bench: Workbench) -> Nap:
     if request.stumbles and Path(request.log).read_text().split().count(str(request.number)) <= request.stumbles:
         raise Transient("a share is not mounted just now")
     time.sleep(request.seconds)
-    return Nap(began_s=began, ended_s=time.monotonic())
+    return Nap(began_s=began, ended_s=time.monotonic(), letter="z" * request.answer_bytes)
 
 
 @step(depth=1)

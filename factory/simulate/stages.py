@@ -21,6 +21,7 @@ from factory.work.pairing import Masks
 from generators import registry
 from generators.base import Report
 from manifests.errors import Rejected
+from manifests.ledger import sketch_of
 from manifests.recipe import JobBudget, Recipe
 from manifests.records import Analysis, Artifact, Finding, FrameBoxes, Geometry, Prompt, Selection, Span, Verdict
 
@@ -216,7 +217,7 @@ class SimulatedStages:
 async def simulated(job: Job, stages: SimulatedStages) -> Decision:
     """A job through the loop that makes real pairs."""
     try:
-        return Decision("accepted", pair=await make_pair(job, cast(Stages, stages)))
+        return Decision("accepted", pair=sketch_of(await make_pair(job, cast(Stages, stages))))
     except Rejected as e:
         return Decision("rejected", e.code, e.message)
 
@@ -247,7 +248,7 @@ class SimulatedJobs(Sequence[Job]):
         if not 0 <= place < self._count:
             raise IndexError(place)
         rank = f"{place * (1 << 60) // self._count:016x}{_mixed(self._seed + place):016x}"  # the slices' jobs take turns
-        return Job.model_construct(_FIELDS, id=rank[16:] + rank[:16] + "0" * 32, rank=rank, repeat=place, **self._common)
+        return Job(id=rank[16:] + rank[:16] + "0" * 32, rank=rank, repeat=place, **self._common)
 
 
 class Tally(Choice):
@@ -272,7 +273,6 @@ def _mixed(x: int) -> int:
     return x ^ (x >> 31)
 
 
-_FIELDS = set(Job.model_fields)
 """one set for all jobs"""
 REPORT = Report()
 PAINTED = Painted(picture=NOTHING, scene=None, report=REPORT)

@@ -2,7 +2,9 @@
 
 A worker that owns several GPUs starts torchrun, and that starts a process a GPU. When the worker is killed nobody is left to end them, and
 the GPUs stay taken. So the command runs under a guard that holds the reading end of a pipe. The writing end is the owner's alone: when the
-owner is gone the pipe closes, and the guard kills the whole group. The guard is this module, started as a program.
+owner is gone the pipe closes, and the guard kills the whole group. The guard is this file, started as a program: it needs the standard
+library only. It is no child of its owner, but of a process that only waits for it: Ray kills the children of a worker that it ends, and
+would leave the group without its guard.
 """
 
 from __future__ import annotations
@@ -18,15 +20,14 @@ from typing import Any
 
 
 class Leashed:
-    """A command in a process group of its own. `process` is its guard: its exit status and its streams are the command's."""
+    """A command in a process group of its own. `process` waits for its guard: its exit status and its streams are the command's."""
 
     def __init__(self, command: Sequence[str], **popen: Any) -> None:
         """`popen`: what subprocess.Popen takes beside the command (cwd, env, streams). Raises OSError as it does."""
         reading, self._leash = os.pipe()
         try:
-            # Isolated, by its file: nothing in cwd, PYTHONPATH or the command's own environment can stand in for a module of the guard.
-            guard = [sys.executable, "-I", "-S", __file__, str(reading), *command]
-            self.process = subprocess.Popen(guard, pass_fds=(reading,), start_new_session=True, **popen)
+            waiting = [sys.executable, "-I", "-S", __file__, str(reading), *command]  # whatever PYTHONPATH the command is given
+            self.process = subprocess.Popen(waiting, pass_fds=(reading,), start_new_session=True, **popen)
         except BaseException:
             os.close(self._leash)
             raise
@@ -71,5 +72,14 @@ def _kill(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
+def _apart() -> None:
+    """Go on in a child, in a session of its own; this process waits for it and ends as it does."""
+    if child := os.fork():
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os._exit(status if status >= 0 else 128 - status)
+    os.setsid()
+
+
 if __name__ == "__main__":
+    _apart()
     sys.exit(guard(int(sys.argv[1]), sys.argv[2:]))

@@ -109,8 +109,11 @@ class LedgerFile:
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> Iterator[Any]:
         """One row after the other, for results that need not fit into memory. Nobody else waits meanwhile."""
-        with contextlib.closing(self._connect()) as db:
-            yield from db.execute(statement, values)
+        try:
+            with contextlib.closing(self._connect()) as db:
+                yield from db.execute(statement, values)
+        except sqlite3.DatabaseError as error:
+            raise _told(error, self.path) from error
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

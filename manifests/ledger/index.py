@@ -18,6 +18,7 @@ from manifests.ledger.rows import (
     MICRO,
     JobCost,
     JobState,
+    PairSketch,
     QuarantinedStep,
     SliceCost,
     State,
@@ -26,6 +27,7 @@ from manifests.ledger.rows import (
     call_row,
     cost_columns,
     outcome_row,
+    unpack_sketch,
 )
 from manifests.records import canonical_json
 from manifests.store import Cost, Outcome, Store
@@ -55,9 +57,8 @@ _JOB_COSTS = f"""SELECT job, slice, pool, accelerator, sum(steps), {_SUMS} FROM 
     GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"""
 _JOB_MONEY = """SELECT coalesce(o.job, ''), coalesce(o.slice, ''), count(*), sum(c.prompt_tokens), sum(c.completion_tokens),
     sum(c.money_nano) FROM calls c LEFT JOIN outcomes o USING (key) GROUP BY 1, 2 ORDER BY 1, 2"""
-_JOB = "SELECT j.job, slice, task, split, state, reason, message, asked, blamed"
-_FINISHED = f"""{_JOB}, sketch FROM jobs j LEFT JOIN pairs p ON p.job = j.job
-    WHERE j.job = ? AND asked = ? AND state <> 'undecided'"""
+_FINISHED = "SELECT job, asked, state, reason FROM jobs WHERE asked <> '' AND state <> 'undecided'"
+_JOB_FIELDS = ("job", "slice", "task", "split", "state", "reason", "message", "asked", "blamed")
 _BATCH = 10_000
 _PAIR_LEVEL = 1
 """of zlib: boxes of 81 frames become a third, at some ten microseconds a pair"""
@@ -231,16 +232,19 @@ class Ledger(LedgerFile):
                     packed = (j.job, j.sketch, zlib.compress(j.pair, _PAIR_LEVEL))
                     self.execute("INSERT OR REPLACE INTO pairs VALUES (?, ?, ?)", packed)
 
-    def finished(self, job: str, asked: str, with_pair: bool = True) -> JobState | None:
-        """The decision on a job when it was made by what `asked` says; else None, as for what is undecided.
+    def finished(self) -> Iterator[tuple[str, str, State, str]]:
+        """All decisions that stand, as job, asked, state and reason: not what is undecided, or has to be made anew in any case. A file that
+        turns out to be damaged begins anew, and there are no more."""
+        try:
+            yield from self.rows(_FINISHED)
+        except Damaged:
+            self.renew()
 
-        Without its pair it comes with the sketch only, which is several times quicker.
-        """
-        rows = self.execute(_FINISHED, (job, asked)) if asked else []
-        if not rows or (rows[0][4] == "accepted" and rows[0][9] is None):
-            return None
-        *row, sketch = rows[0]
-        return _job_state(row, self.pair_of(job) if with_pair and sketch is not None else None, sketch or b"")
+    def sketches(self, jobs: Sequence[str]) -> dict[str, PairSketch]:
+        """Of those of the jobs that are accepted with a pair."""
+        marks = ", ".join("?" * len(jobs))
+        rows = self.execute(f"SELECT job, sketch FROM pairs WHERE job IN ({marks}) AND length(sketch) > 0", tuple(jobs))
+        return {job: unpack_sketch(sketch) for job, sketch in rows}
 
     def pair_of(self, job: str) -> bytes | None:
         """The whole pair of an accepted job, for `unpack_pair`."""
@@ -250,15 +254,19 @@ class Ledger(LedgerFile):
     def doubt(self, digest: str) -> int:
         """Have the jobs made anew whose pairs hold an artifact that was found damaged; returns how many."""
         needle = digest.encode()
-        doubted = [(job,) for job, body in self.rows("SELECT job, body FROM pairs") if needle in zlib.decompress(body)]
-        with self.transaction():
-            self.execute_many("UPDATE jobs SET asked = '' WHERE job = ?", doubted)
+        doubted = [job for job, body in self.rows("SELECT job, body FROM pairs") if needle in zlib.decompress(body)]
+        self.remake(*doubted)
         return len(doubted)
+
+    def remake(self, *jobs: str) -> None:
+        """Have jobs made anew, from their steps, whatever was decided."""
+        with self.transaction():
+            self.execute_many("UPDATE jobs SET asked = '' WHERE job = ?", [(job,) for job in jobs])
 
     def jobs(self, state: State | None = None) -> tuple[JobState, ...]:
         """All jobs, or those in one state, by job id; without their pairs."""
         where, values = ("WHERE state = ?", (state,)) if state else ("", ())
-        return tuple(_job_state(row) for row in self.execute(f"{_JOB} FROM jobs j {where} ORDER BY 1", values))
+        return tuple(_job_state(row) for row in self.execute(f"SELECT {', '.join(_JOB_FIELDS)} FROM jobs {where} ORDER BY job", values))
 
     def job_counts(self) -> dict[str, dict[str, int]]:
         """slice → state → number of jobs."""
@@ -312,5 +320,5 @@ class Ledger(LedgerFile):
         self.execute("INSERT OR REPLACE INTO sources VALUES (?, ?, ?, ?)", (path, size, mtime_ns, digest))
 
 
-def _job_state(row: Sequence[Any], pair: bytes | None = None, sketch: bytes = b"") -> JobState:
-    return JobState.model_construct(**dict(zip(JobState.model_fields, (*row, pair, sketch), strict=True)))  # as it was written: quicker
+def _job_state(row: Sequence[Any]) -> JobState:
+    return JobState(**dict(zip(_JOB_FIELDS, row, strict=True)))

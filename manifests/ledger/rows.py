@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from manifests.calls import CallRecord
-from manifests.records import Digest, Frozen, Pair, PicturePrint, Prints, Split, Task, VideoPrint, canonical_json
+from manifests.records import Digest, Frozen, Pair, Split, Task, canonical_json
 from manifests.store import Cost, Outcome
 
 State = Literal["accepted", "rejected", "review", "quarantined", "undecided"]
@@ -33,7 +34,7 @@ class JobState(Frozen):
     blamed: str = ""
     """key of the step that is in quarantine, when the job is for its sake"""
     pair: bytes | None = Field(default=None, repr=False)
-    """of `pack_pair`, when accepted; only `Ledger.finished` and `pair_of` read it back"""
+    """of `pack_pair`, when accepted; only `Ledger.pair_of` reads it back"""
     sketch: bytes = Field(default=b"", repr=False)
     """of `sketch_pair`: what decides about the pair's place in the release, some tenth of its bytes"""
 
@@ -119,31 +120,39 @@ class PairSketch:
     crop: tuple[int, int, int, int]
     split: Split
     reference_in_target: bool
-    prints: Prints | None
+    shown: bytes = b""
+    """the target's print, packed; empty: nobody looked"""
+    painted: tuple[bytes, ...] = ()
+    """the painted pictures' prints, packed"""
 
 
 def sketch_of(pair: Pair) -> PairSketch:
     """The sketch of a pair."""
-    line = pair.lineage
+    line, prints = pair.lineage, pair.prints
     return PairSketch(
-        pair.driving.digest, pair.target.digest, line.source, line.start_frame, line.crop, pair.split, pair.reference_in_target, pair.prints
-    )
+        pair.driving.digest, pair.target.digest, line.source, line.start_frame, line.crop, pair.split, pair.reference_in_target,
+        prints.target.packed if prints else b"", tuple(one.packed for one in prints.painted) if prints else (),
+    )  # fmt: skip
 
 
 def sketch_pair(pair: Pair) -> bytes:
     """The sketch of a pair as the ledger keeps it."""
-    content = {name: getattr(sketch_of(pair), name) for name in PairSketch.__slots__}
-    return canonical_json({**content, "prints": pair.prints and pair.prints.model_dump(mode="json")})
+    sketch = sketch_of(pair)
+    content = {name: getattr(sketch, name) for name in PairSketch.__slots__}
+    return canonical_json({**content, "shown": sketch.shown.hex(), "painted": [one.hex() for one in sketch.painted]})
 
 
 def unpack_sketch(body: bytes) -> PairSketch:
     """The sketch of `sketch_pair`; it is taken as it was written, unchecked."""
     content = json.loads(body)
-    prints = content.pop("prints")
-    if prints:
-        painted = tuple(PicturePrint.model_construct(**one) for one in prints["painted"])
-        prints = Prints.model_construct(target=VideoPrint.model_construct(**prints["target"]), painted=painted)
-    return PairSketch(**{**content, "crop": tuple(content["crop"])}, prints=prints)
+    shown, painted = bytes.fromhex(content.pop("shown")), tuple(map(bytes.fromhex, content.pop("painted")))
+    return PairSketch(**{**content, "crop": _shared(tuple(content["crop"]))}, shown=shown, painted=painted)
+
+
+@functools.lru_cache(maxsize=1024)
+def _shared(crop: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """One object for all equal crops."""
+    return crop
 
 
 def outcome_row(outcome: Outcome) -> tuple[Any, ...]:

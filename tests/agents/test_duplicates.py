@@ -17,7 +17,6 @@ from generators.poses.people import PeopleTracker
 from generators.poses.tracks import People
 from manifests import media
 from manifests.recipe import DuplicateSpec
-from manifests.records import VideoPrint
 
 Frames = npt.NDArray[np.uint8]
 SPEC = DuplicateSpec()
@@ -54,11 +53,11 @@ def looked_at(sample_clip: Callable[[str], Path], tracker: PeopleTracker) -> dic
     return {name: (f, tracker.track(f, 16.0)) for name, f in frames.items()}
 
 
-def printed(looked_at: tuple[Frames, People], start: int, change: Callable[[Frames], Frames] = lambda f: f) -> VideoPrint:
+def printed(looked_at: tuple[Frames, People], start: int, change: Callable[[Frames], Frames] = lambda f: f) -> bytes:
     frames, people = looked_at
     changed = change(frames[start : start + FRAMES])
     window = people.window(start, start + FRAMES)
-    return video_print(changed, window)
+    return video_print(changed, window).packed
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda c: c.__name__)
@@ -94,7 +93,7 @@ def test_the_background_alone_makes_no_duplicate(looked_at: dict[str, tuple[Fram
     same_scene = []
     for one in looked_at.values():
         before, after = printed(one, 0), printed(one, FRAMES)
-        same_scene.append((int(before.scene, 16) ^ int(after.scene, 16)).bit_count() <= duplicates.SCENE_BITS_MAX)
+        same_scene.append((int.from_bytes(before[:8], "big") ^ int.from_bytes(after[:8], "big")).bit_count() <= duplicates.SCENE_BITS_MAX)
         known = KnownVideos()
         known.add(before)
         assert known.near(after, SPEC.bits_max) == []
@@ -104,9 +103,8 @@ def test_the_background_alone_makes_no_duplicate(looked_at: dict[str, tuple[Fram
 def test_many_videos_keep_their_numbers() -> None:
     rng = np.random.default_rng(0)
 
-    def made() -> VideoPrint:
-        words = [f"{int(h):016x}" for h in rng.integers(0, 2**63, 1 + 2 * FRAMES)]
-        return VideoPrint(scene=words[0], looks="".join(words[1 : 1 + FRAMES]), moves="".join(words[1 + FRAMES :]))
+    def made() -> bytes:
+        return rng.bytes(8 * (1 + 2 * FRAMES))
 
     known, prints = KnownVideos(), [made() for _ in range(100)]
     assert known.near(prints[0], SPEC.bits_max) == []
@@ -131,13 +129,13 @@ def test_the_hash_says_which_low_frequencies_are_above_their_median() -> None:
 
 def test_painted_pictures() -> None:
     pictures = {seed: drawn.mannequin(seed, 512) for seed in range(1, 9)}
-    prints = {seed: picture_print(picture) for seed, picture in pictures.items()}
+    prints = {seed: picture_print(picture).packed for seed, picture in pictures.items()}
     for seed, picture in pictures.items():
         for change in (smaller, coarser):
-            again = picture_print(np.ascontiguousarray(change(picture[None])[0]))
+            again = picture_print(np.ascontiguousarray(change(picture[None])[0])).packed
             assert same_picture(prints[seed], again, SPEC.bits_max, SPEC.colour_max), (seed, change.__name__)
     alike = [(a, b) for a in prints for b in prints if a < b and same_picture(prints[a], prints[b], SPEC.bits_max, SPEC.colour_max)]
     assert not alike, "mannequins of one posture before one backdrop differ in their clothes"
     recoloured = pictures[3].copy()
     recoloured[150:400] = recoloured[150:400, :, ::-1]
-    assert not same_picture(prints[3], picture_print(recoloured), SPEC.bits_max, SPEC.colour_max)
+    assert not same_picture(prints[3], picture_print(recoloured).packed, SPEC.bits_max, SPEC.colour_max)

@@ -8,6 +8,7 @@ Prints a line a run and fails when a release differs from that of an undisturbed
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -68,11 +69,15 @@ class Chaos:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def _kill_worker(self) -> None:
-        """One process that runs an actor, of whatever node."""
-        workers = [pid for pid, words in processes() if words.startswith("ray::Worker")]
+        """One process that runs an actor, of whatever node of this cluster."""
+        found = processes()
+        workers = [pid for pid, (parent, words) in found.items() if words.startswith("ray::Worker") and self._ours(found.get(parent))]
         if workers:
             os.kill(self._dice.choice(sorted(workers)), signal.SIGKILL)
             self.done["worker"] += 1
+
+    def _ours(self, raylet: tuple[int, str] | None) -> bool:
+        return raylet is not None and self.cluster.address in raylet[1]
 
     def _lose_node(self) -> None:
         """One of the nodes, with all on it; another one comes."""
@@ -82,15 +87,15 @@ class Chaos:
         self.done["node"] += 1
 
 
-def processes() -> list[tuple[int, str]]:
-    """Number and command line of every process."""
-    found = []
+def processes() -> dict[int, tuple[int, str]]:
+    """Number of every process → its parent's number and its command line."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
-            try:
-                found.append((int(entry.name), (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")))
-            except OSError:
-                continue
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+                found[int(entry.name)] = int(parent), words
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import tiny
@@ -21,7 +22,7 @@ ROUTES = {"a": frozenset({"cpu", "gpu_a"}), "b": frozenset({"cpu", "gpu_b"}), "b
 def choice(name: str, jobs: int, quota: int, acceptance: float = 1.0) -> Choice:
     """Of a slice whose jobs are told apart by their rank."""
     spec = Slice.model_validate({"task": "animation", "generator": "g", "quota": quota, "acceptance": acceptance})
-    made = tuple(job(n).model_copy(update={"slice": name, "repeat": n, "rank": tiny.sha((name, n))}) for n in range(jobs))
+    made = tuple(replace(job(n), slice=name, repeat=n, rank=tiny.sha((name, n))) for n in range(jobs))
     return Choice(SlicePlan(name, spec, made, quota, 0.0, 0), 1.0, DuplicateSpec())
 
 
@@ -122,6 +123,17 @@ def test_a_crowded_pool_closes_the_routes_through_it_but_never_for_good() -> Non
     assert pools.most_in_flight == 1
 
 
+def test_a_larger_pool_that_has_work_now_and_then_is_in_nobodys_way() -> None:
+    chosen, pools = choice("a", 20, 20), Pools({"cpu": 1, "gpu_a": 1})
+
+    def loads() -> dict[str, PoolLoad]:
+        return pools.loads() | {"larger": PoolLoad(2, 50)}
+
+    asyncio.run(Admission([chosen], {"a": ROUTES["a"]}, pools.make, lambda: True, loads).run())
+    assert len(chosen.pairs) == 20
+    assert pools.most_in_flight == SLOTS * 2
+
+
 def test_a_pool_that_lost_all_its_workers_holds_up_its_own_route_only() -> None:
     async def scenario() -> int:
         pools, lost = Pools({"cpu": 1, "gpu_a": 1, "gpu_b": 1}), asyncio.Event()
@@ -168,7 +180,7 @@ def test_the_choice_is_the_same_whatever_the_pools() -> None:
     for workers in (1, 4, 30):
         chosen = choice("a", 200, 60, acceptance=0.9)
         admitted([chosen], Pools({"cpu": workers, "gpu_a": workers, "gpu_b": 1}, verdict))
-        found.append(([j.id for j, _ in chosen.pairs], chosen.left_out))
+        found.append(([j.id for j in chosen.pairs], chosen.left_out))
     assert found[0] == found[1] == found[2]
     assert len(found[0][0]) == 60
 

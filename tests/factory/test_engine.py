@@ -12,8 +12,9 @@ from running import Finished, Material
 
 from factory import steps
 from factory.engine import Engine
+from factory.members import Member
 from factory.memo import Memo
-from factory.pool import Pool, Quarantined, _Member
+from factory.pool import Pool, Quarantined
 from factory.steps import Charge
 from factory.work.making import AnimateRequest, Synthetic, generate_video
 from factory.workbench import Workbench
@@ -209,7 +210,7 @@ def test_closing_a_pool_does_not_wait_for_a_server_that_swallowed_its_cancellati
     async def work() -> bool:
         pool = Pool.__new__(Pool)
         servers = [asyncio.create_task(stubborn()) for _ in range(2)]
-        pool._members, pool._later = [_Member(server=server) for server in servers], set()
+        pool._members, pool._later = [Member(server=server) for server in servers], set()
         await asyncio.sleep(0)
         await asyncio.wait_for(pool.close(), 10)
         return all(server.done() for server in servers)

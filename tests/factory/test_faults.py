@@ -16,9 +16,12 @@ from ray.cluster_utils import Cluster
 
 from factory import engine, pool
 from factory.engine import Engine
+from factory.memo import Memo
 from factory.pool import STUMBLES
-from manifests.errors import OutOfMemory, Transient
+from manifests.errors import BadRecipe, OutOfMemory, Transient
+from manifests.ledger import Ledger
 from manifests.recipe import PoolSpec
+from manifests.store import Store
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -89,6 +92,20 @@ def test_a_node_that_comes_is_used(tmp_path: Path) -> None:
     assert all(isinstance(f, Nap) for f in found)
     assert not heard
     assert max(sum(n.began_s <= f.began_s < n.ended_s for n in found) for f in found) > 1, "one after the other, as if nobody had come"
+
+
+def test_clips_that_a_node_can_not_read_are_said_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "there.mp4").touch()
+    files = {"0" * 64: str(tmp_path / "there.mp4"), "1" * 64: str(tmp_path / "other" / "gone.mp4")}
+
+    async def work(address: str) -> None:
+        store = Store(tmp_path / "store")
+        with Ledger(tmp_path / "ledger.sqlite", store) as ledger:
+            async with Engine(ours.recipe_of(cpu=ours.workers(1)), store, ledger, files, address) as engine:
+                await ours.nap(Memo(store, ledger, engine), 1, 0.0)
+
+    with cluster({"num_cpus": 1}) as (made, _), pytest.raises(BadRecipe, match=r"node \S+ can't read .*other/gone\.mp4: No such file"):
+        asyncio.run(work(made.address))
 
 
 def asked(folder: Path, recipe_pools: dict[str, PoolSpec], **more: Any) -> tuple[object, list[tuple[str, str]]]:

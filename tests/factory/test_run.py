@@ -16,9 +16,9 @@ import pytest
 import webdataset
 from running import Finished, Material, call, motionpair, tree
 
-from manifests.ledger import Ledger
+from manifests.ledger import Ledger, unpack_pair
 from manifests.release import Release
-from manifests.store import Store
+from manifests.store import Cost, Store
 from manifests.verify import verify
 
 
@@ -174,4 +174,28 @@ def test_a_finished_job_is_taken_from_its_row_and_never_replayed(material: Mater
         (out / "store" / "outcomes" / key[:2] / f"{key}.json").unlink()
     shutil.rmtree(out / "release")
     assert "no generator work was needed" in call("run", material.recipe, "--out", out)
+    assert tree(out / "release") == tree(finished.out / "release")
+
+
+def test_pairs_whose_files_are_gone_are_made_again_in_the_same_run(material: Material, finished: Finished, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished.out, out)
+    shutil.rmtree(out / "release")
+    with Ledger(out / "ledger.sqlite") as ledger:
+        pairs = [unpack_pair(ledger.pair_of(job.job) or b"") for job in ledger.jobs("accepted")]
+    driving = {pair.driving.digest for pair in pairs if pair.task == "animation"}
+    for digest in driving:
+        next((out / "store").rglob(f"{digest}*")).unlink()
+    assert f"files of {len(driving)} finished pairs are gone" in call("run", material.recipe, "--out", out)
+    assert tree(out / "release") == tree(finished.out / "release")
+
+
+def test_what_is_finished_is_released_also_when_the_budget_is_spent(material: Material, finished: Finished, tmp_path: Path) -> None:
+    out, recipe = tmp_path / "out", tmp_path / "recipe.yaml"
+    shutil.copytree(finished.out, out)
+    shutil.rmtree(out / "release")
+    with Ledger(out / "ledger.sqlite") as ledger:
+        ledger.lose("f" * 64, "paint", Cost(seconds=1.0, gpu_seconds=3600.0))
+    recipe.write_text(f"{material.recipe.read_text()}\nbudget: {{gpu_hours: 0.5}}\n")
+    call("run", recipe, "--out", out)
     assert tree(out / "release") == tree(finished.out / "release")

@@ -49,7 +49,7 @@ def wait_for(count: int, marker: str, seconds: float) -> float:
 def test_a_killed_owner_takes_the_whole_family_along() -> None:
     marker = f"FAMILY_{os.getpid()}_A"
     owner = subprocess.Popen([sys.executable, "-c", OWNER, FAMILY], env={**os.environ, marker: "1"}, stdout=subprocess.DEVNULL)
-    wait_for(5, marker, 30)  # owner, guard, shell, two sleepers
+    wait_for(6, marker, 30)  # owner, who waits, guard, shell, two sleepers
     owner.send_signal(signal.SIGKILL)
     owner.wait()
     assert wait_for(0, marker, 5) < 5
@@ -85,16 +85,17 @@ def test_gpus_of_a_killed_worker_are_free_again_and_its_group_is_gone() -> None:
 
     ray.init(address="local", num_cpus=1, num_gpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     try:
-        actor = ray.remote(Torchrunner).options(num_gpus=2, num_cpus=0).remote(marker)
-        pid = ray.get(actor.pid.remote())
-        wait_for(4, marker, 30)
-        assert ray.available_resources().get("GPU", 0) == 0
-        os.kill(pid, signal.SIGKILL)
-        began = time.monotonic()
-        assert wait_for(0, marker, 5) < 5
-        while ray.available_resources().get("GPU", 0) < 2:
-            assert time.monotonic() - began < 5
-            time.sleep(0.05)
+        for end in (lambda actor, pid: os.kill(pid, signal.SIGKILL), lambda actor, pid: ray.kill(actor)):  # Ray kills its children first
+            actor = ray.remote(Torchrunner).options(num_gpus=2, num_cpus=0).remote(marker)
+            pid = ray.get(actor.pid.remote())
+            wait_for(5, marker, 30)
+            assert ray.available_resources().get("GPU", 0) == 0
+            end(actor, pid)
+            began = time.monotonic()
+            assert wait_for(0, marker, 5) < 5
+            while ray.available_resources().get("GPU", 0) < 2:
+                assert time.monotonic() - began < 5
+                time.sleep(0.05)
     finally:
         ray.shutdown()
 

@@ -21,7 +21,6 @@ from manifests.ledger import (
     sketch_of,
     sketch_pair,
     unpack_pair,
-    unpack_sketch,
 )
 from manifests.records import PicturePrint, Prints, VideoPrint
 from manifests.store import Cost, Outcome, Store
@@ -79,17 +78,14 @@ def test_a_decision_is_found_again_by_what_was_asked(tmp_path: Path) -> None:
         body = b'{"caption": "na\xc3\xafve"}' * 50
         accepted = job(1, asked="this", pair=body, sketch=b"{}")
         ledger.set_job(accepted, job(2, state="rejected", reason="blurred", asked="this"), job(3, state="undecided", asked="this"), job(4))
-        assert ledger.finished(accepted.job, "this") == accepted
-        assert ledger.finished(accepted.job, "this", with_pair=False) == accepted.model_copy(update={"pair": None})
+        rejected = job(2).job, "this", "rejected", "blurred"
+        assert list(ledger.finished()) == sorted(((accepted.job, "this", "accepted", ""), rejected))
         assert ledger.pair_of(accepted.job) == body
         assert ledger.pair_of(job(2).job) is None
-        assert ledger.finished(job(2).job, "this") == job(2, state="rejected", reason="blurred", asked="this")
-        for number, asked in ((1, "that"), (3, "this"), (4, ""), (5, "this")):
-            assert ledger.finished(job(number).job, asked) is None
         assert ledger.jobs("accepted") == tuple(sorted((job(1, asked="this"), job(4)), key=lambda j: j.job))
         ledger.set_job(job(1, state="rejected", asked="that"))
         ledger.set_job(job(1, asked="that"))
-        assert ledger.finished(accepted.job, "that") is None, "an accepted job without its pair has to be made anew"
+        assert ledger.sketches([accepted.job]) == {}, "an accepted job without its pair has to be made anew"
 
 
 def test_a_pair_comes_back_whole_and_so_does_its_sketch(tmp_path: Path) -> None:
@@ -98,15 +94,17 @@ def test_a_pair_comes_back_whole_and_so_does_its_sketch(tmp_path: Path) -> None:
     for prints in (None, Prints(target=VideoPrint(scene="0" * 16, looks="1" * 32, moves="2" * 32), painted=painted)):
         one = pair(1, files, prints=prints)
         assert unpack_pair(pack_pair(one)) == one
-        assert unpack_sketch(sketch_pair(one)) == sketch_of(one)
-        assert sketch_of(one).prints == prints
+        with Ledger(tmp_path / "l.db") as ledger:
+            ledger.set_job(job(1, pair=pack_pair(one), sketch=sketch_pair(one)), job(2, pair=b"{}"))
+            assert ledger.sketches([job(n).job for n in (1, 2, 3)]) == {job(1).job: sketch_of(one)}
+        assert sketch_of(one).shown.hex() == ("0" * 16 + "1" * 32 + "2" * 32 if prints else "")
 
 
 def test_jobs_whose_artifact_is_damaged_are_made_anew(tmp_path: Path) -> None:
     with Ledger(tmp_path / "l.db") as ledger:
-        ledger.set_job(*(job(i, asked="a", pair=b'{"driving": "%064d"}' % (i % 2)) for i in range(4)))
+        ledger.set_job(*(job(i, asked="a", pair=b'{"driving": "%064d"}' % (i % 2), sketch=b"{}") for i in range(4)))
         assert ledger.doubt(f"{1:064d}") == 2
-        assert [ledger.finished(job(i).job, "a") is None for i in range(4)] == [False, True, False, True]
+        assert [found[0] for found in ledger.finished()] == sorted(job(i).job for i in (0, 2))
 
 
 def test_what_is_in_quarantine_is_read_back_and_set_free_together(tmp_path: Path) -> None:
@@ -123,7 +121,7 @@ def test_what_is_in_quarantine_is_read_back_and_set_free_together(tmp_path: Path
         ledger.set_job(*(job(i, state="quarantined", blamed=keys[i // 2], asked="a") for i in range(4)), job(4, state="undecided"), job(5))
         assert ledger.retry([job(0).job]) == tuple(sorted([job(0).job, job(1).job]))
         assert sorted(q.key for q in ledger.quarantined()) == sorted(keys[1:])
-        assert ledger.finished(job(0).job, "a") is None
+        assert [found[0] for found in ledger.finished()] == sorted(job(i).job for i in (2, 3))
         assert ledger.retry([job(5).job]) == ()
         assert len(ledger.retry()) == 3
         assert ledger.quarantined() == ()
@@ -209,6 +207,19 @@ def test_a_damaged_file_is_moved_aside_and_filled_again(tmp_path: Path, harm: st
         assert ledger.counts() == {"paint": {"ok": 60}}
         assert ledger.moved_aside == tmp_path / "l.db.damaged-1"
     assert (tmp_path / "l.db.damaged-1").read_bytes() == damaged[harm]
+
+
+def test_decisions_in_a_damaged_file_are_forgotten_not_fatal(tmp_path: Path) -> None:
+    path = tmp_path / "l.db"
+    with Ledger(path) as ledger:
+        ledger.set_job(*(job(i, asked="a", pair=b"{}", sketch=os.urandom(3000)) for i in range(200)))
+        ledger.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with path.open("r+b") as file:
+            file.seek(path.stat().st_size // 2)
+            file.write(os.urandom(path.stat().st_size // 4))
+        assert len(list(ledger.finished())) < 200
+        assert ledger.moved_aside is not None
+        assert not list(ledger.finished())
 
 
 def test_a_file_that_is_damaged_while_it_is_in_use_loses_nothing(tmp_path: Path) -> None:
