@@ -21,7 +21,8 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from generators.base import Capabilities, Mode, Options
+from generators.workers.declared import UNKEYED as DECLARED_ONLY
+from generators.workers.declared import Declared
 from generators.workers.leash import Leashed
 from generators.workers.listening import Listener
 from manifests.errors import BadInput, BadOutput, MotionpairError, OutOfMemory, OutOfSpace, Transient
@@ -40,9 +41,8 @@ SOURCE_BYTES = 16 << 20
 LOOK_EVERY_S = 0.2
 
 
-class CommandOptions(Options):
-    """What a recipe says of a program: how it is called, how its end is read, and what it can do. The second half has the names of
-    `Capabilities`."""
+class CommandOptions(Declared):
+    """What a recipe says of a program: how it is called, how its end is read, and what it can do."""
 
     argv: tuple[Argument, ...] = Field(min_length=1)
     """program and arguments, with placeholders"""
@@ -64,22 +64,6 @@ class CommandOptions(Options):
     """exit codes that say: this input can't be used (EX_DATAERR)"""
     transient_codes: tuple[int, ...] = (75,)
     """exit codes that say: try again later (EX_TEMPFAIL)"""
-
-    modes: frozenset[Mode] = Field(min_length=1)
-    people_max: int = Field(default=1, ge=1)
-    frame_counts: tuple[int, ...] = ()
-    frame_step: int = Field(default=1, ge=1)
-    frames_max: int | None = Field(default=None, ge=1)
-    segments: bool = False
-    fps: float | None = Field(default=None, gt=0)
-    size_multiple: int = Field(default=1, ge=1)
-    sizes: tuple[tuple[int, int], ...] = ()
-    own_size: bool = False
-    gpus: float = Field(default=0.0, ge=0)
-    deterministic: bool = False
-    code_licence: str = ""
-    weights_licence: str = ""
-    """"none" where there are no weights"""
 
     @field_validator("progress", "oom_pattern")
     @classmethod
@@ -105,11 +89,8 @@ class CommandOptions(Options):
             raise ValueError("argv has no {out}: say where the program is to write, or give `output`, a pattern below {folder}")
         if Path(self.output).is_absolute() or ".." in Path(self.output).parts:
             raise ValueError(f"output is a pattern below the call's own folder, got {self.output!r}")
-        if any(side < 16 or side % 2 for size in self.sizes for side in size):
-            raise ValueError(f"sizes are [height, width], even and at least 16, got {[list(size) for size in self.sizes]}")
         if self.silent_s and not self.progress:
             raise ValueError("silent_s counts from the last line that matches `progress`: give that too")
-        self.can()
         return self
 
     def placeholders(self) -> set[str]:
@@ -120,11 +101,6 @@ class CommandOptions(Options):
         """Raise ValueError when the command line asks for what there is not."""
         if unknown := sorted(self.placeholders() - known):
             raise ValueError(f"argv: unknown placeholder {{{unknown[0]}}}; there are {', '.join(sorted(known))}")
-
-    def can(self) -> Capabilities:
-        """As declared. A licence that is not named is unclear."""
-        own = {name: getattr(self, name) for name in type(self).model_fields if name in Capabilities.model_fields}
-        return Capabilities(**own, accept_licence=not (self.code_licence and self.weights_licence))
 
     def missing(self) -> list[str]:
         """The program, where it is not on this machine."""
@@ -139,10 +115,9 @@ def _parts(argument: Argument) -> tuple[str, ...]:
 
 # --- the step key
 
-UNKEYED = frozenset(
-    {"cwd", "timeout_s", "progress", "silent_s", "oom_pattern", "bad_input_codes", "transient_codes", "modes", "people_max", "gpus",
-     "deterministic", "code_licence", "weights_licence"}
-)  # fmt: skip
+UNKEYED = DECLARED_ONLY | {
+    "cwd", "timeout_s", "progress", "silent_s", "oom_pattern", "bad_input_codes", "transient_codes",
+}  # fmt: skip
 """what no pixel can depend on, or stands in the request anyway"""
 
 
