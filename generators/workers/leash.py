@@ -5,18 +5,29 @@ the GPUs stay taken. So the command runs under a guard that holds the reading en
 owner is gone the pipe closes, and the guard kills the whole group. The guard is this file, started as a program: it needs the standard
 library only. It is no child of its owner, but of a process that only waits for it: Ray kills the children of a worker that it ends, and
 would leave the group without its guard.
+
+Torchrun puts each of its processes into a session, and so a group, of its own. On Linux the guard is therefore the reaper of all that comes
+of the command: who loses its parent becomes the guard's child, and whatever descends from the guard is killed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+SUBREAPER = 36
+"""prctl's PR_SET_CHILD_SUBREAPER"""
+ROUNDS = 50
+"""of looking for descendants: one that is killed may have started another just before"""
 
 
 class Leashed:
@@ -50,6 +61,8 @@ class Leashed:
 
 def guard(leash: int, command: Sequence[str]) -> int:
     """Run the command until it ends or the leash is let go; returns its exit status."""
+    with contextlib.suppress(OSError, AttributeError):  # no Linux: what leaves the group is not found then
+        ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
     try:
         child = subprocess.Popen(command, process_group=0)
     except OSError as error:
@@ -70,6 +83,27 @@ def guard(leash: int, command: Sequence[str]) -> int:
 def _kill(group: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
+    for _ in range(ROUNDS):
+        if not (left := _descendants(os.getpid())):
+            return
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _descendants(of: int) -> list[int]:
+    """Processes below this one that still run."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            if state not in "ZX":
+                parents[int(entry.name)] = int(parent)
+    found = {of}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found - {of})
 
 
 def _apart() -> None:
