@@ -5,11 +5,10 @@ from __future__ import annotations
 import ast
 import inspect
 from dataclasses import fields
-from pathlib import Path
 
 from factory import loop, stages, steps
 from factory.plan import Job
-from generators import registry, weights
+from generators import own, registry, weights
 from manifests.recipe import Recipe
 from manifests.records import Candidate, digest_of
 
@@ -25,8 +24,6 @@ class Asked:
     def __init__(self, recipe: Recipe, recipe_digest: str) -> None:
         """`recipe_digest`: of what the recipe says about the dataset."""
         specs = [spec for _, spec in sorted(recipe.generators.items())]
-        classes = {spec.kind: registry.class_of(spec.kind, spec.options) for spec in specs}
-        own = sorted({Path(inspect.getfile(made)) for kind, made in classes.items() if kind not in registry.BUILTIN})
         builtin = tuple(sorted({registry.class_of(spec.kind, spec.options).__module__ for spec in specs if spec.kind in registry.BUILTIN}))
         self._candidates: dict[int, tuple[Candidate, str]] = {}
         """by identity; they are held, so that no other object gets it"""
@@ -35,7 +32,7 @@ class Asked:
                 "recipe": recipe_digest, "budget": recipe.budget_per_job.model_dump(mode="json"), "environment": steps.environment(),
                 "code": steps.code_digest((*steps.WORK_MODULES, *JUDGING, *builtin)),
                 "loop": [steps.shape_of(ast.parse(inspect.getsource(module))) for module in (loop, stages)],
-                "own": [path.read_text(encoding="utf-8") for path in own],
+                "own": sorted(own.texts_of(spec.kind for spec in specs).values()),
                 "weights": sorted(known.sha256 for known in weights.WEIGHTS.values()),
             }
         )  # fmt: skip

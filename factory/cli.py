@@ -36,6 +36,11 @@ StoreOption = Annotated[
 ]
 
 
+FromOption = Annotated[
+    Path | None, typer.Option("--from", help="Another run's folder: its steps whose request is unchanged are taken over.")
+]
+
+
 @app.callback()
 def root(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
     """Set what holds for all commands."""
@@ -50,6 +55,7 @@ def run(
     characters: CharactersOption = None,
     address: AddressOption = None,
     store: StoreOption = None,
+    source: FromOption = None,
     grace: Annotated[float, typer.Option("--grace", min=0, help="Seconds that what is under way has after SIGTERM.")] = GRACE_S,
 ) -> None:
     """Make the recipe's dataset. Asked for again, it goes on where it was."""
@@ -62,7 +68,7 @@ def run(
         made = with_material(load_recipe(recipe), clips, characters)
         with Progress(out_console) as progress:
             try:
-                result = asyncio.run(run_recipe(made, out, progress, address, store, grace))
+                result = asyncio.run(run_recipe(made, out, progress, address, store, grace, source))
             except Stopped as e:
                 out_console.print(Text(f"{e}. Go on with: {shlex.join(['motionpair', *sys.argv[1:]])}"))
                 raise typer.Exit(0) from None
@@ -111,12 +117,15 @@ def plan(
     out: Annotated[Path | None, typer.Option("--out", help="The run's folder: its index is used, and kept for the run.")] = None,
     clips: ClipsOption = None,
     characters: CharactersOption = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Another run's folder: tell what is made again of it, by slice, and what is not.")
+    ] = None,
 ) -> None:
     """Show the jobs by slice and split with the estimated cost. Makes no pair.
 
     Where the recipe's clips can be read they are indexed first (the people in them are looked at, nothing is generated).
     """
-    from factory.summary import tell_plan
+    from factory.summary import tell_plan, tell_remaking
     from generators import registry
     from manifests.recipe import load_recipe
 
@@ -128,8 +137,10 @@ def plan(
         made = with_material(load_recipe(recipe), clips, characters)
         registry.check(made, to_run=False)
         with Progress(out_console) as progress:
-            planned, note = plan_of(made, out, progress, given=bool(clips or characters))
-        tell_plan(made, planned, note, out_console)
+            planned = plan_of(made, out, progress, given=bool(clips or characters), source=source)
+        tell_plan(made, planned.plan, planned.note, out_console)
+        if planned.remaking:
+            tell_remaking(planned.remaking, out_console)
 
 
 @app.command()

@@ -20,6 +20,7 @@ from factory.metrics import Metrics, NoMetrics
 from factory.pool import Pool
 from factory.steps import Charge, Step
 from factory.worker import CommandWorker, Worker
+from generators import own
 from manifests.errors import MotionpairError, OutOfMemory
 from manifests.ledger import Ledger
 from manifests.recipe import PoolSpec, Recipe
@@ -121,7 +122,8 @@ class Engine:
 
             spec = self._spec(name)
             made = ray.remote(CommandWorker if spec.command else Worker).options(**cluster.actor_options(spec))
-            about = (name, spec.gpus, spec.accelerator or "", *((spec.command, spec.env) if spec.command else ()))
+            texts = own.texts_of(entry.kind for entry in self._recipe.generators.values())
+            about = (name, spec.gpus, spec.accelerator or "", texts, *((spec.command, spec.env) if spec.command else ()))
             tried: set[str] = set()
             lose = functools.partial(self._lost, name, spec)
 

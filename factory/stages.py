@@ -23,7 +23,7 @@ from agents.brains.base import (
 from agents.selector import Casting
 from agents.text import clean
 from factory.brain_pool import BRAIN
-from factory.memo import Memo
+from factory.memo import Answers
 from factory.plan import Job
 from factory.steps import Step
 from factory.work import asking, clips, describing, making, measuring, pairing, prints, rules, showing, spans
@@ -74,7 +74,7 @@ def video_prompt(painted: tuple[PaintedCharacter, ...]) -> str:
 class Stages:
     """All stages of one run. Shared by all jobs."""
 
-    def __init__(self, recipe: Recipe, memo: Memo) -> None:
+    def __init__(self, recipe: Recipe, memo: Answers) -> None:
         self._recipe, self._memo = recipe, memo
         self._checker = recipe.agents.checker
         self._eyes = recipe.agents.brain.model is not None

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from generators import registry, weights
+from generators import own, registry, weights
 from manifests.records import Frozen, digest_of
 
 if TYPE_CHECKING:
@@ -123,8 +123,8 @@ def key_of(step: Step[Any, Any], request: Frozen) -> str:
         if kind in registry.BUILTIN:
             modules = (*modules, made_by.__module__)
         else:
-            source = Path(inspect.getfile(made_by)).read_text(encoding="utf-8")
-            modules, user_code = (*modules, *_imports(ast.parse(source), "")), digest_of(source)
+            source = own.text_of(kind)
+            modules, user_code = (*modules, *_imported_by(source)), digest_of(source)
             content["kind"] = kind.rpartition(":")[2]  # where the user keeps the file is no part of the work
     return digest_of(
         {
@@ -185,6 +185,11 @@ def _source(name: str) -> str | None:
     except ModuleNotFoundError:
         return None
     return Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+@functools.lru_cache(maxsize=64)
+def _imported_by(source: str) -> tuple[str, ...]:
+    return tuple(_imports(ast.parse(source), ""))
 
 
 def _imports(tree: ast.Module, name: str) -> list[str]:

@@ -10,13 +10,14 @@ import shutil
 import tempfile
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from agents.inspected import Networks
 from factory import steps
 from factory.steps import Step
-from generators import registry
+from generators import own, registry
 from generators.base import Generator
 from generators.poses.details import DetailReader
 from generators.poses.lettering import TextFinder
@@ -50,8 +51,13 @@ class Fault(Frozen):
 class Workbench:
     """One worker's tools. Heavy ones are loaded on first use and kept."""
 
-    def __init__(self, store_url: str, files: dict[str, str], pool: str = "local", gpus: float = 0.0, accelerator: str = "") -> None:
+    def __init__(
+        self, store_url: str, files: dict[str, str], pool: str = "local", gpus: float = 0.0, accelerator: str = "",
+        texts: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """`files`: where clips and pictures lie, by digest; `texts`: of the user's own generator files, as the driver has read them."""
         self.store = Store(store_url)
+        own.receive(texts or {})
         self.pool, self.gpus, self.accelerator = pool, gpus, accelerator
         self._files = files
         self._tracker: PeopleTracker | None = None

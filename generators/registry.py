@@ -7,16 +7,13 @@ declared so that a plan can be made but which this version can't run, and the us
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib
-import importlib.util
 import re
-import sys
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from generators.base import Capabilities, Generator, ImageGenerator, Options, VideoGenerator
+from generators import own
+from generators.base import Capabilities, Generator, Options
 from generators.weights import WEIGHTS
 from manifests.errors import BadRecipe
 from manifests.explain import validated
@@ -74,8 +71,8 @@ def class_of(kind: str, options: Mapping[str, Any] | None = None) -> type[Genera
         place = OF_IMAGES[kind] if kind in OF_IMAGES and is_image(options or {}) else BUILTIN[kind]
         module, _, name = place.partition(":")
         return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
-    if ".py:" in kind:
-        return _load_file(kind)
+    if own.is_own(kind):
+        return own.class_in(kind)
     known = [*BUILTIN, *PUBLISHED]
     near = difflib.get_close_matches(kind, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -90,33 +87,6 @@ def options_of(cls: type[Generator], kind: str, options: Mapping[str, Any]) -> O
 def keyed(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What of an entry's options may change pixels."""
     return dict(options) if kind in PUBLISHED else class_of(kind, options).keyed(dict(options))
-
-
-def _load_file(kind: str) -> type[Generator]:
-    file, _, name = kind.rpartition(":")
-    path = Path(file).expanduser().resolve()
-    if not path.is_file():
-        raise BadRecipe(f"generator {kind!r}: {file} is no file.")
-    module_name = f"motionpair_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    if module_name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(module_name, path)
-        if spec is None or spec.loader is None:
-            raise BadRecipe(f"generator {kind!r}: {file} can't be imported.")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module
-        try:
-            spec.loader.exec_module(module)
-        except Exception as e:
-            del sys.modules[module_name]
-            raise BadRecipe(f"generator {kind!r}: importing {file} failed: {type(e).__name__}: {e}") from e
-    found = getattr(sys.modules[module_name], name, None)
-    if not (isinstance(found, type) and issubclass(found, ImageGenerator | VideoGenerator)):
-        raise BadRecipe(f"generator {kind!r}: {file} has no class {name} derived from ImageGenerator or VideoGenerator.")
-    if not isinstance(getattr(found, "capabilities", None), Capabilities):
-        raise BadRecipe(f"generator {kind!r}: {name} declares no capabilities; see generators/base.py.")
-    if unknown := set(found.weights) - set(WEIGHTS):
-        raise BadRecipe(f"generator {kind!r}: unknown weights {', '.join(sorted(unknown))}; known: {', '.join(sorted(WEIGHTS))}.")
-    return found
 
 
 def create(kind: str, options: dict[str, Any]) -> Generator:
@@ -137,7 +107,11 @@ def licences_to_accept(can: Capabilities, weights: Iterable[str] = ()) -> list[s
 
 
 def check(recipe: Recipe, to_run: bool) -> None:
-    """Hold every slice against the capabilities of its generators. Raises BadRecipe with one line per misfit."""
+    """Hold every slice against the capabilities of its generators. Raises BadRecipe with one line per misfit.
+
+    The user's own files are taken as they are now, and stand until the next check.
+    """
+    own.read_again()
     wrong: list[str] = []
     for name, spec in recipe.generators.items():
         can = capabilities_of(spec)
