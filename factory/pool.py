@@ -20,7 +20,7 @@ from typing import Any
 
 from factory.blame import message_lost, nobodys_fault, told, words_of
 from factory.members import Member, Task
-from manifests.errors import MotionpairError, OutOfMemory, OutOfSpace, Transient
+from manifests.errors import BadRecipe, MotionpairError, OutOfMemory, OutOfSpace, Transient
 from manifests.store import Outcome
 
 SLOTS = 2
@@ -319,6 +319,8 @@ class Pool:
             task.answer.set_result(Outcome.model_validate(reply))
         elif reply["response"] == "out_of_space":
             task.answer.set_exception(OutOfSpace(reply["message"]))
+        elif reply["response"] == "bad_recipe":
+            task.answer.set_exception(BadRecipe(reply["message"]))
         elif reply["response"] == "out_of_memory":
             task.answer.set_exception(OutOfMemory(reply["message"]))
         elif reply["response"] == "damaged":

@@ -23,7 +23,7 @@ from generators.poses.details import DetailReader
 from generators.poses.lettering import TextFinder
 from generators.poses.people import PeopleTracker
 from generators.poses.tracks import People
-from manifests.errors import BadAnswer, BadInput, Damaged, OutOfMemory, OutOfSpace, Rejected, Transient
+from manifests.errors import BadAnswer, BadInput, BadRecipe, Damaged, OutOfMemory, OutOfSpace, Rejected, Transient
 from manifests.records import Artifact, Digest, Frozen, canonical_json, digest_of
 from manifests.store import Cost, Outcome, Store
 
@@ -42,7 +42,7 @@ def sweep_temporary() -> None:
 class Fault(Frozen):
     """A call that ended without an outcome: nothing is remembered of it."""
 
-    response: Literal["transient", "damaged", "out_of_memory", "out_of_space", "error"]
+    response: Literal["transient", "damaged", "out_of_memory", "out_of_space", "bad_recipe", "error"]
     message: str
     details: str = ""
     """traceback"""
@@ -196,6 +196,8 @@ def _fault(error: Exception) -> Fault:
         return Fault(response="out_of_space", message=message, details=details)
     if isinstance(error, MemoryError | OutOfMemory) or type(error).__name__ == "OutOfMemoryError":  # torch's, which need not be here
         return Fault(response="out_of_memory", message=f"the worker's memory is too small: {message}", details=details)
+    if isinstance(error, BadRecipe):  # a key or a workflow that a service does not take: no other call would fare better
+        return Fault(response="bad_recipe", message=message)
     if isinstance(error, Damaged):  # what it works on is gone: the next run makes that anew
         return Fault(response="damaged", message=message, details=details)
     return Fault(response="transient" if isinstance(error, Transient) else "error", message=message, details=details)

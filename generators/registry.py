@@ -29,8 +29,13 @@ BUILTIN: dict[str, str] = {
     "qwen_edit": "generators.images.qwen_edit:QwenEdit",
     "flux2": "generators.images.flux2:Flux2",
     "command": "generators.videos.command:Command",
+    "comfyui": "generators.videos.comfyui:ComfyUI",
+    "openai_edit": "generators.images.openai_edit:OpenAIEdit",
 }
-OF_IMAGES: dict[str, str] = {"command": "generators.images.command:ImageCommand"}
+OF_IMAGES: dict[str, str] = {
+    "command": "generators.images.command:ImageCommand",
+    "comfyui": "generators.images.comfyui:ImageComfyUI",
+}
 """kinds of which there is another class for entries with `modes: [image]`"""
 
 APACHE = "Apache-2.0"
@@ -135,6 +140,9 @@ def _not_to_run(recipe: Recipe, name: str, can: Capabilities, licences: bool) ->
     timeout_s, pool_s = getattr(made.options, "timeout_s", None), pool.timeout_s if pool else PoolSpec().timeout_s
     if timeout_s is not None and timeout_s >= pool_s:
         out.append(f"timeout_s is {timeout_s:g}, its pool's {pool_s:g}: give the pool more, or the worker is killed before the program.")
+    servers, workers = getattr(made.options, "servers", ()), (pool or PoolSpec()).workers[1]
+    if servers and workers > len(servers):
+        out.append(f"{len(servers)} servers and up to {workers:g} workers in its pool: one worker a server; change servers or workers.")
     if licences and not spec.accept_licence and (why := licences_to_accept(can, made.weights)):
         out.append(f"{spec.kind}: {' and '.join(why)}; write `accept_licence: true` into the entry if you may use it.")
     return out

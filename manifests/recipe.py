@@ -351,6 +351,7 @@ def _with_absolute_places(recipe: Recipe, folder: Path) -> Recipe:
             beside = folder / Path(file).expanduser()
             place = (beside if beside.is_file() else Path(file).expanduser()).resolve()
             spec = spec.model_copy(update={"kind": f"{place}:{cls}"})
+        spec = _with_absolute_files(spec, folder)
         made[name] = _with_absolute_command(spec, folder) if spec.kind == "command" else spec
     agents = recipe.agents
     if agents.prompts:
@@ -359,6 +360,17 @@ def _with_absolute_places(recipe: Recipe, folder: Path) -> Recipe:
             raise BadRecipe(f"agents.prompts: {agents.prompts} is no folder beside the recipe.")
         agents = agents.model_copy(update={"prompts": str(place)})
     return recipe.model_copy(update={"generators": made, "agents": agents})
+
+
+FILES_OF = {"comfyui": "workflow", "openai_edit": "mask"}
+"""kind → its option that names a file"""
+
+
+def _with_absolute_files(spec: GeneratorSpec, folder: Path) -> GeneratorSpec:
+    """A file that an entry names is looked for beside the recipe."""
+    name = FILES_OF.get(spec.kind, "")
+    value = spec.options.get(name)
+    return spec.model_copy(update={name: str((folder / Path(value).expanduser()).resolve())}) if isinstance(value, str) and value else spec
 
 
 def _with_absolute_command(spec: GeneratorSpec, folder: Path) -> GeneratorSpec:

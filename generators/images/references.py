@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from math import sqrt
+from pathlib import Path
 
 import numpy as np
 
 from generators.base import ImageRequest
 from generators.inputs import pictures
 from manifests import media
-from manifests.errors import BadInput
+from manifests.errors import BadInput, BadOutput
 from manifests.media import Image
 from manifests.records import Geometry
 
@@ -76,3 +77,13 @@ def as_painted(image_HWC: Image, geometry: Geometry) -> Image:
     tall, wide = max(geometry.height, round(h * scale)), max(geometry.width, round(w * scale))
     top, left = (tall - geometry.height) // 2, (wide - geometry.width) // 2
     return np.ascontiguousarray(pictures.resized(image_HWC, tall, wide)[top : top + geometry.height, left : left + geometry.width])
+
+
+def read_made(path: Path) -> Image:
+    """A picture that somebody else's program wrote. Raises BadOutput by code: no_output, half_written."""
+    if not path.is_file() or not path.stat().st_size:
+        raise BadOutput("the picture is an empty file", "no_output")
+    try:
+        return media.read_image(path)
+    except BadInput as e:
+        raise BadOutput(f"what was written can't be used: {e.message}", "half_written") from e
