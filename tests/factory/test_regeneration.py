@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from running import Finished, Material, call, tree
+from running import Finished, Material, call, motionpair, tree
 from s3_server import serving
+from test_run import outcomes, run_until
 
 from factory.earlier import Earlier
 from factory.steps import Charge
@@ -191,6 +193,21 @@ def test_the_same_recipe_is_taken_over_whole_from_a_folder_that_is_at_work(
     found = next((out / "store" / "objects").rglob("*.mp4"))
     assert found.stat().st_nlink == 2, "on one filesystem files are linked"
     assert "0:00" in next(line for line in call("status", out).splitlines() if line.startswith("all "))
+
+
+def test_killed_while_it_takes_over_it_goes_on_and_comes_to_the_same_bytes(
+    finished: Finished, material: Material, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", NO_RAY)
+    out = tmp_path / "out"
+    command = motionpair("run", material.recipe, "--out", out, "--from", finished.out)
+    for count in (3, 25):
+        code, _ = run_until(command, lambda count=count: len(outcomes(out)) >= count, signal.SIGKILL)  # type: ignore[misc]
+        assert code == -signal.SIGKILL
+    assert len(outcomes(out)) < len(outcomes(finished.out)), "it was killed too late to show anything"
+    call(*command[3:])
+    assert tree(out / "release") == tree(finished.out / "release")
+    assert set(outcomes(out)) == set(outcomes(finished.out))
 
 
 def state_of(folder: Path) -> dict[str, tuple[int, int, int]]:
