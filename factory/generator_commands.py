@@ -43,7 +43,7 @@ def list_(
     from manifests.recipe import load_recipe
 
     with plainly():
-        rows = [_known(kind) for kind in dict.fromkeys([*registry.BUILTIN, *registry.OF_IMAGES, *registry.PUBLISHED])]
+        rows = [_known(kind) for kind in dict.fromkeys([*registry.BUILTIN, *registry.OF_IMAGES])]
         if recipe is not None:
             rows += [_entry(name, spec) for name, spec in load_recipe(recipe).generators.items()]
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
@@ -88,6 +88,7 @@ def limits(can: Capabilities) -> str:
     out += [", ".join(sorted(can.roles))] if can.roles else []
     out += [f"{' or '.join(map(str, can.frame_counts))} frames"] if can.frame_counts else []
     out += [f"{can.frame_step}n+1 frames"] if can.frame_step > 1 else []
+    out += [f"nothing below {can.frames_min} frames"] if can.frames_min > 1 else []
     out += [f"{can.frames_max} frames at once"] if can.frames_max else []
     if can.frame_counts or can.frames_max:
         out.append("longer in segments" if can.segments else "nothing longer")
@@ -105,23 +106,19 @@ def limits(can: Capabilities) -> str:
 def _known(kind: str) -> Row:
     from generators import registry
 
-    if kind in registry.PUBLISHED:
-        can = registry.PUBLISHED[kind]
-        return Row(kind, "published", can, _licences(can), "no: this version can only plan it")
     cls = registry.class_of(kind)
     if kind in registry.OF_IMAGES:
         both = cls.capabilities.modes | registry.class_of(kind, {"modes": ["image"]}).capabilities.modes
         can = cls.capabilities.model_copy(update={"modes": both})
         return Row(kind, "command", can, "as its entry says", "as its entry says")
-    return Row(kind, "model" if cls.requires else "built-in", cls.capabilities, _licences(cls.capabilities, cls), _here(cls.missing()))
+    sort = "model" if cls.requires or cls.capabilities.gpus else "built-in"
+    return Row(kind, sort, cls.capabilities, _licences(cls.capabilities, cls), _here(cls.missing()))
 
 
 def _entry(name: str, spec: GeneratorSpec) -> Row:
     from generators import registry
 
     can = registry.capabilities_of(spec)
-    if spec.kind in registry.PUBLISHED:
-        return Row(name, f"entry: {spec.kind}", can, _licences(can), "no: this version can only plan it")
     made = registry.create(spec.kind, spec.options)
     sort = "yours" if ".py:" in spec.kind else f"entry: {spec.kind}"
     here = _here(made.missing(made.options))

@@ -38,6 +38,8 @@ class Capabilities(Frozen):
     """the only frame counts it can produce; empty: any"""
     frame_step: int = Field(default=1, ge=1)
     """4: frame counts are 4n+1"""
+    frames_min: int = Field(default=1, ge=1)
+    """a pair that needs fewer is refused"""
     frames_max: int | None = Field(default=None, ge=1)
     """the longest clip that it makes in one pass; None: any"""
     segments: bool = False
@@ -82,6 +84,8 @@ class Capabilities(Frozen):
     def frames_for(self, geometry: Geometry) -> int | None:
         """How many frames it has to make, at its own rate, to cover a pair; None where it can't make so many."""
         need = frames_covering(geometry, self.rate_of(geometry))
+        if need < self.frames_min:
+            return None
         if self.frame_counts:
             return min((n for n in self.frame_counts if n >= need), default=need if self.segments else None)
         need += (1 - need) % self.frame_step
@@ -99,7 +103,8 @@ class Capabilities(Frozen):
         if self.frames_for(geometry) is None:
             most = max(self.frame_counts, default=self.frames_max)
             need = frames_covering(geometry, rate)
-            out.append(f"makes at most {most} frames at {rate:g} fps; {geometry.frames} at {geometry.fps:g} fps need {need}")
+            limit = f"takes no clip below {self.frames_min}" if need < self.frames_min else f"makes at most {most}"
+            out.append(f"{limit} frames at {rate:g} fps; {geometry.frames} at {geometry.fps:g} fps need {need}")
         if not self.sizes and not self.own_size and (geometry.height % self.size_multiple or geometry.width % self.size_multiple):
             out.append(f"makes sizes in multiples of {self.size_multiple}, not {geometry.height}×{geometry.width} (height × width)")
         lying = geometry.width > geometry.height
@@ -217,6 +222,10 @@ class Generator(ABC):
         can = cls.capabilities if options is None else cls.capabilities_with(options)
         lacking = [f"no Python package {name}" for name in cls.requires if importlib.util.find_spec(name) is None]
         return lacking + (["no GPU"] if can.gpus and not gpu_here() else [])
+
+    def unsaid(self) -> list[str]:
+        """Names of options that a recipe may leave out for a plan but not for a run; by default none."""
+        return []
 
     def setup(self) -> None:  # noqa: B027 - most generators have nothing to load
         """Load what is heavy. Called once a worker, before the first `run`."""

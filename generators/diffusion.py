@@ -57,12 +57,12 @@ def keyed(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def fingerprint(folder: Path) -> str:
-    """A digest of a folder of weights: names and sizes of all files, the whole of small ones, both ends of large ones.
+    """A digest of weights in a folder (or one file): names and sizes of all files, the whole of small ones, both ends of large ones.
 
     Reading all of 60 GB would take minutes each time a plan is made; weights of the same size that differ only in the middle do not occur.
     """
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()) if folder.is_dir() else [folder]:
         size = path.stat().st_size
         digest.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
         with path.open("rb") as f:

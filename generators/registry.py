@@ -1,7 +1,7 @@
 """Which generator kinds there are, and how a recipe entry becomes an object.
 
-Four sorts: built-in kinds, programs of somebody else (`command`, described in the recipe alone), published models whose capabilities are
-declared so that a plan can be made but which this version can't run, and the user's own class as `path/gen.py:Class`.
+Three sorts: built-in kinds, programs of somebody else (`command`, described in the recipe alone), and the user's own class as
+`path/gen.py:Class`. A built-in kind may be a model that is installed elsewhere: without options that say where, it can be planned only.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ BUILTIN: dict[str, str] = {
     "puppet": "generators.videos.puppet.generator:Puppet",
     "skeleton": "generators.poses.skeleton:Skeleton",
     "cylinders": "generators.poses.cylinders:Cylinders",
+    "scail": "generators.videos.scail:Scail",
+    "mocha": "generators.videos.mocha:Mocha",
     "wan_animate": "generators.videos.wan_animate:WanAnimate",
     "qwen_edit": "generators.images.qwen_edit:QwenEdit",
     "flux2": "generators.images.flux2:Flux2",
@@ -38,19 +40,6 @@ OF_IMAGES: dict[str, str] = {
 }
 """kinds of which there is another class for entries with `modes: [image]`"""
 
-APACHE = "Apache-2.0"
-PUBLISHED: dict[str, Capabilities] = {
-    "scail": Capabilities(
-        modes=frozenset({"animation"}), frame_counts=(65, 81), fps=16, size_multiple=32, orientation="reference", gpus=1,
-        inputs=frozenset({"pose"}), code_licence=APACHE, weights_licence="unknown", accept_licence=True,
-    ),
-    "mocha": Capabilities(
-        modes=frozenset({"replacement"}), people_max=6, frame_counts=(81,), size_multiple=16, gpus=1,
-        inputs=frozenset({"first_mask"}), code_licence="none", weights_licence="none", accept_licence=True,
-    ),
-}  # fmt: skip
-"""Facts read from the models' public code; see docs/generators.md."""
-
 RESTRICTIVE = re.compile(r"\bnc\b|non-?commercial|research|academic|proprietary|unknown|unclear", re.IGNORECASE)
 
 
@@ -62,26 +51,21 @@ def is_image(options: Mapping[str, Any]) -> bool:
 
 def capabilities_of(spec: GeneratorSpec) -> Capabilities:
     """What the entry can do, by its kind and its options. Raises BadRecipe for an unknown kind or unknown options."""
-    if spec.kind in PUBLISHED:
-        return PUBLISHED[spec.kind]
     cls = class_of(spec.kind, spec.options)
     return cls.capabilities_with(options_of(cls, spec.kind, spec.options))
 
 
 def class_of(kind: str, options: Mapping[str, Any] | None = None) -> type[Generator]:
     """The class behind a kind. Raises BadRecipe when it is unknown or can't be run by this version."""
-    if kind in PUBLISHED:
-        raise BadRecipe(f"generator kind {kind!r} can be planned but not run by this version; kinds that run: {', '.join(BUILTIN)}.")
     if kind in BUILTIN:
         place = OF_IMAGES[kind] if kind in OF_IMAGES and is_image(options or {}) else BUILTIN[kind]
         module, _, name = place.partition(":")
         return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
     if own.is_own(kind):
         return own.class_in(kind)
-    known = [*BUILTIN, *PUBLISHED]
-    near = difflib.get_close_matches(kind, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(kind, BUILTIN, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise BadRecipe(f"unknown generator kind {kind!r}.{hint} Known: {', '.join(known)}, or your own as path/gen.py:Class.")
+    raise BadRecipe(f"unknown generator kind {kind!r}.{hint} Known: {', '.join(BUILTIN)}, or your own as path/gen.py:Class.")
 
 
 def options_of(cls: type[Generator], kind: str, options: Mapping[str, Any]) -> Options:
@@ -91,7 +75,7 @@ def options_of(cls: type[Generator], kind: str, options: Mapping[str, Any]) -> O
 
 def keyed(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """What of an entry's options may change pixels."""
-    return dict(options) if kind in PUBLISHED else class_of(kind, options).keyed(dict(options))
+    return class_of(kind, options).keyed(dict(options))
 
 
 def create(kind: str, options: dict[str, Any]) -> Generator:
@@ -120,8 +104,7 @@ def check(recipe: Recipe, to_run: bool) -> None:
     wrong: list[str] = []
     for name, spec in recipe.generators.items():
         can = capabilities_of(spec)
-        if to_run or spec.kind not in PUBLISHED:
-            wrong += [f"generators.{name}: {line}" for line in _not_to_run(recipe, name, can, licences=to_run)]
+        wrong += [f"generators.{name}: {line}" for line in _not_to_run(recipe, name, can, to_run)]
     for name, part in recipe.slices.items():
         wrong += [f"slices.{name}: {line}" for line in _misfits(recipe, part.generator, part.task, part.where.people[0])]
         if part.task != "pose":
@@ -130,8 +113,9 @@ def check(recipe: Recipe, to_run: bool) -> None:
         raise BadRecipe("\n".join(dict.fromkeys(wrong)))
 
 
-def _not_to_run(recipe: Recipe, name: str, can: Capabilities, licences: bool) -> list[str]:
-    """Why an entry can't be run with what the recipe says of it. What has to be accepted is asked for only before a run."""
+def _not_to_run(recipe: Recipe, name: str, can: Capabilities, to_run: bool) -> list[str]:
+    """Why an entry can't be run with what the recipe says of it. Where it is installed and what has to be accepted is asked for only
+    before a run."""
     spec, out = recipe.generators[name], []
     made = create(spec.kind, spec.options)
     pool = recipe.pools.get(recipe.pool_of(name))
@@ -143,7 +127,9 @@ def _not_to_run(recipe: Recipe, name: str, can: Capabilities, licences: bool) ->
     servers, workers = getattr(made.options, "servers", ()), (pool or PoolSpec()).workers[1]
     if servers and workers > len(servers):
         out.append(f"{len(servers)} servers and up to {workers:g} workers in its pool: one worker a server; change servers or workers.")
-    if licences and not spec.accept_licence and (why := licences_to_accept(can, made.weights)):
+    if to_run and (names := made.unsaid()):
+        out.append(f"{spec.kind} can be planned, but to run it the entry has to say {', '.join(names)}; see docs/generators.md.")
+    if to_run and not spec.accept_licence and (why := licences_to_accept(can, made.weights)):
         out.append(f"{spec.kind}: {' and '.join(why)}; write `accept_licence: true` into the entry if you may use it.")
     return out
 

@@ -33,7 +33,7 @@ def sample_geometry(can: Capabilities, frames: int = 17, fps: float = 16.0) -> G
     upright = not can.sizes or any(height >= width for height, width in can.sizes)
     height, width = (long, short) if upright else (short, long)
     counts = [n for n in range(frames, 4, -4) if can.frames_for(Geometry(frames=n, fps=fps, height=height, width=width))]
-    return Geometry(frames=max(counts, default=5), fps=fps, height=height, width=width)
+    return Geometry(frames=max(counts, default=max(5, can.frames_min)), fps=fps, height=height, width=width)
 
 
 def sample_of(clip: Path, pictures: Sequence[Path], geometry: Geometry, folder: Path) -> Sample:

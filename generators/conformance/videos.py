@@ -74,6 +74,7 @@ class VideoKit(Kit[VideoRequest]):
         own = self.sample.geometry
         most = max(self.can.frame_counts, default=self.can.frames_max or 0)
         changes: list[dict[str, int]] = [{"frames": most // 4 * 16 + 41}] if most and not self.can.segments else []
+        changes += [{"frames": 5}] if self.can.frames_min > 5 else []
         changes += [{"height": own.height + 32}, {"height": own.width, "width": own.height}]
         made = [Geometry.model_validate(own.model_dump() | change) for change in changes]
         return [geometry for geometry in made if self.can.misfits(geometry)]

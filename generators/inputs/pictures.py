@@ -25,6 +25,19 @@ def letterboxed(image_HWC: Image, height: int, width: int, fill: int = 0) -> Ima
     return out
 
 
+def framed(image_HWC: Image, height: int, width: int, edges: bool = True) -> Image:
+    """The whole picture in the middle of height × width, beyond it its edges repeated, or black.
+
+    What a model paints at this size covers the pair's geometry again when it is scaled and cropped out of the middle, as
+    `media.conform` does it: nothing of the picture is lost, and nothing is stretched.
+    """
+    h, w = fitted_size(image_HWC.shape[:2], (height, width))
+    top, left = (height - h) // 2, (width - w) // 2
+    border = cv2.BORDER_REPLICATE if edges else cv2.BORDER_CONSTANT
+    small = resized(image_HWC, h, w)
+    return np.asarray(cv2.copyMakeBorder(small, top, height - h - top, left, width - w - left, border), np.uint8)
+
+
 def oriented(size_hw: tuple[int, int], like_hw: tuple[int, int]) -> tuple[int, int]:
     """A size turned the way `like_hw` stands: upright, or lying on its side. Squares turn nothing."""
     long, short = max(size_hw), min(size_hw)

@@ -42,7 +42,7 @@ def as_response(died: ChildDied) -> MotionpairError:
     elif died.status is None or died.status == TERMINATED or died.status in NOT_FOUND:
         made = Transient(said)
     else:
-        made = MotionpairError(said, died.code)
+        made = MotionpairError(said)
     for note in getattr(died, "__notes__", ()):
         made.add_note(note)
     return made

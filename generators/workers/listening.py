@@ -21,14 +21,17 @@ LINE_END = re.compile(r"[\r\n]")
 class Listener:
     """Reads both streams of a process that was started with `streams()`, so that it never stops for a full pipe."""
 
-    def __init__(self, process: subprocess.Popen[bytes], progress: str = "", patterns: Iterable[str] = ()) -> None:
-        """`progress` and `patterns` are regular expressions; an empty one matches nothing."""
+    def __init__(self, process: subprocess.Popen[bytes], progress: str = "", patterns: Iterable[str] = (), prompt: str = "") -> None:
+        """`progress`, `patterns` and `prompt` are regular expressions; an empty one matches nothing."""
         self.heard_at = time.monotonic()
         """when a line last matched `progress`, or the process was started"""
         self.progress = ""
         """the last line that did"""
         self.matched: set[str] = set()
         """of `patterns`, those that a line has matched"""
+        self.prompts = 0
+        """how often standard output has shown `prompt`, which need not end a line"""
+        self._prompt = re.compile(prompt) if prompt else None
         self._progress = re.compile(progress) if progress else None
         self._patterns = [(pattern, re.compile(pattern)) for pattern in patterns if pattern]
         self._process = process
@@ -38,9 +41,9 @@ class Listener:
             thread.start()
 
     @staticmethod
-    def streams() -> dict[str, Any]:
+    def streams(stdin: int = subprocess.DEVNULL) -> dict[str, Any]:
         """What `subprocess.Popen` has to be given."""
-        return {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0}
+        return {"stdin": stdin, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0}
 
     def wait(self, seconds: float) -> None:
         """Until the process ends, at most so long."""
@@ -63,15 +66,25 @@ class Listener:
         return "\n".join(next((lines for lines in self._last.values() if lines), ()))
 
     def _read(self, stream: IO[bytes], name: str) -> None:
-        decoder, pending = codecs.getincrementaldecoder("utf-8")("replace"), ""
+        decoder, pending, unseen = codecs.getincrementaldecoder("utf-8")("replace"), "", ""
         with stream:
             while data := os.read(stream.fileno(), 1 << 16):
-                *lines, pending = LINE_END.split(pending + decoder.decode(data))
+                text = decoder.decode(data)
+                if name == "stdout" and self._prompt:
+                    unseen = self._count(self._prompt, (unseen + text)[-LONGEST_CHARS:])
+                *lines, pending = LINE_END.split(pending + text)
                 for line in lines:
                     self._heard(line.strip(), name)
                 pending = pending[-LONGEST_CHARS:]  # a program may print megabytes without an end of line
                 self._sign_of_life(pending.strip())  # a progress bar ends a line only when it begins the next
         self._heard(pending.strip(), name)
+
+    def _count(self, prompt: re.Pattern[str], text: str) -> str:
+        """Returns what may yet become one: the text after the last."""
+        end = 0
+        for match in prompt.finditer(text):
+            self.prompts, end = self.prompts + 1, match.end()
+        return text[end:]
 
     def _heard(self, line: str, name: str) -> None:
         if line:

@@ -326,7 +326,7 @@ def test_licences_of_weights_may_have_to_be_accepted_too(monkeypatch: pytest.Mon
     guarded = weights.WEIGHTS["pose_landmark"].model_copy(update={"accept": True, "licence": "of its own"})
     monkeypatch.setitem(weights.WEIGHTS, "pose_landmark", guarded)
     assert registry.licences_to_accept(free, ("pose_landmark",)) == ["the licence of its weights pose_landmark is of its own"]
-    assert registry.licences_to_accept(registry.PUBLISHED["mocha"])[0] == "its code's licence is none"
+    assert registry.licences_to_accept(registry.capabilities_of(GeneratorSpec(kind="mocha")))[0] == "its code's licence is none"
 
 
 # --- images

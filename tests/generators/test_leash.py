@@ -71,6 +71,21 @@ def test_what_a_command_leaves_behind_is_ended_with_it() -> None:
     wait_for(0, marker, 5)
 
 
+def test_what_left_the_group_is_ended_too() -> None:
+    """As torchrun's processes do; also what has lost its parent."""
+    for letter, family in (
+        ("D", "setsid sleep 600 & wait"),
+        ("E", "(setsid setsid sleep 600 &) ; sleep 600"),
+        ("F", "(setsid sleep 600 &) ; exit 0"),
+    ):
+        marker = f"FAMILY_{os.getpid()}_{letter}"
+        with Leashed(["bash", "-c", family], env={**os.environ, marker: "1"}) as held:
+            if letter != "F":
+                wait_for(4, marker, 10)
+        assert held.process.returncode is not None
+        wait_for(0, marker, 5)
+
+
 def test_gpus_of_a_killed_worker_are_free_again_and_its_group_is_gone() -> None:
     marker = f"FAMILY_{os.getpid()}_C"
 
