@@ -20,7 +20,7 @@ from factory.metrics import Metrics, NoMetrics
 from factory.pool import Pool
 from factory.steps import Charge, Step
 from factory.worker import CommandWorker, Worker
-from generators import own
+from generators import own, registry
 from manifests.errors import MotionpairError, OutOfMemory
 from manifests.ledger import Ledger
 from manifests.recipe import PoolSpec, Recipe
@@ -71,11 +71,25 @@ class Engine:
             await asyncio.to_thread(ray.shutdown)
 
     async def run(self, step: Step[Any, Any], request: Frozen, key: str, charge: Charge, pool: str) -> Outcome:
-        """Run a step on a pool's worker. Raises Quarantined, Transient or OutOfSpace; a rejection is an Outcome."""
+        """Run a step on a pool's worker. Raises Quarantined, Transient, OutOfSpace or BadRecipe; a rejection is an Outcome."""
         if pool == BRAIN:
             outcome = await (await self._eyes()).ask(step, request, key, charge)
             self.metrics.called(outcome)
             return outcome
+        if _is_paid(request):
+            return await self._booked(step, request, key, charge, pool)
+        return await self._in(pool, step, request, key, charge)
+
+    async def _booked(self, step: Step[Any, Any], request: Frozen, key: str, charge: Charge, pool: str) -> Outcome:
+        """The same for a step that pays for its requests: they are indexed however it ends."""
+        self._ledger.asking(key)
+        try:
+            return await self._in(pool, step, request, key, charge)
+        finally:
+            await asyncio.to_thread(self._ledger.asked, key, list(self._store.calls(key)))
+
+    async def _in(self, pool: str, step: Step[Any, Any], request: Frozen, key: str, charge: Charge) -> Outcome:
+        """In the pool, or in its larger one where its memory is too small."""
         try:
             return await self._on(pool, step, request, key, charge)
         except OutOfMemory:
@@ -212,3 +226,8 @@ class Engine:
                     await asyncio.to_thread(cluster.probe, self._store)
                     await asyncio.to_thread(cluster.probe_files, self._files.values())
                 self._scaler, self.metrics = asyncio.create_task(self._keep_sizes()), Metrics()
+
+
+def _is_paid(request: Frozen) -> bool:
+    kind, options = getattr(request, "kind", None), getattr(request, "options", None)
+    return kind is not None and registry.class_of(kind, options).paid

@@ -111,7 +111,7 @@ def _known(kind: str) -> Row:
         both = cls.capabilities.modes | registry.class_of(kind, {"modes": ["image"]}).capabilities.modes
         can = cls.capabilities.model_copy(update={"modes": both})
         return Row(kind, "command", can, "as its entry says", "as its entry says")
-    sort = "model" if cls.requires or cls.capabilities.gpus else "built-in"
+    sort = "service" if cls.paid else "model" if cls.requires or cls.capabilities.gpus else "built-in"
     return Row(kind, sort, cls.capabilities, _licences(cls.capabilities, cls), _here(cls.missing()))
 
 

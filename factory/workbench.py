@@ -72,6 +72,8 @@ class Workbench:
         """digest → bytes of what the step has opened"""
         self._checked: set[str] = set()
         self._folder: Path | None = None
+        self._key = ""
+        """of the step that is run"""
         self._until_done = contextlib.ExitStack()
 
     def run(self, name: str, request: dict[str, Any], key: str, job: str = "", slice_: str = "") -> dict[str, Any]:
@@ -81,7 +83,7 @@ class Workbench:
         """
         step = steps.named(name)
         parsed = step.request.model_validate(request)
-        self._kept = []
+        self._kept, self._key = [], key
         self._opened = set()
         self._read = {}
         began = time.perf_counter()
@@ -186,7 +188,10 @@ class Workbench:
             made = registry.create(kind, options)
             made.setup()
             self._generators[name] = made
-        return self._generators[name]
+        made = self._generators[name]
+        if made.paid:
+            made.book, made.booked_to = self.store.put_call, self._key
+        return made
 
 
 def _fault(error: Exception) -> Fault:

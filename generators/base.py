@@ -11,7 +11,7 @@ import contextlib
 import importlib.util
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -22,6 +22,7 @@ from generators import verifying
 from generators.poses.tracks import People
 from generators.verifying import EXTRA_FRAMES, Written
 from generators.weights import gpu_here
+from manifests.calls import CallRecord
 from manifests.errors import BadInput
 from manifests.records import Frozen, Geometry
 
@@ -197,6 +198,12 @@ class Generator(ABC):
     """names in generators.weights whose digests enter the step key"""
     requires: ClassVar[tuple[str, ...]] = ()
     """modules beyond the project's own dependencies that it imports"""
+    paid: ClassVar[bool] = False
+    """asks a service that may want money for every request, and puts that down"""
+    book: Callable[[CallRecord], None] | None = None
+    """where it puts that down; None: nowhere"""
+    booked_to: str = ""
+    """key of the step that asks"""
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options or type(self).options_type()

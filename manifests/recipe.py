@@ -295,8 +295,9 @@ class Recipe(Frozen):
             if part.task not in self.mix:
                 raise ValueError(f"mix has no weight for {part.task}, which slices.{name} makes; give one, 0 if it shall not be sampled")
         endpoint = self.agents.brain.endpoint
-        if self.budget.money is not None and not (endpoint and endpoint.price_in + endpoint.price_out):
-            raise ValueError("budget.money counts what a model costs: give agents.brain price_in and price_out, or leave the budget out")
+        priced = any(spec.options.get("price_per_image") for spec in self.generators.values())
+        if self.budget.money is not None and not priced and not (endpoint and endpoint.price_in + endpoint.price_out):
+            raise ValueError("budget.money counts what models cost: give agents.brain price_in and price_out, or leave the budget out")
         for name, pool in self.pools.items():
             if pool.larger and (pool.larger == name or pool.larger not in self.pools):
                 raise ValueError(f"pools.{name}.larger: {pool.larger!r} is no other pool{nearest(pool.larger, self.pools)}")

@@ -96,6 +96,7 @@ class OpenAIEdit(ImageGenerator):
         modes=frozenset({"image"}), roles=frozenset(references.ROLES), code_licence="Apache-2.0", weights_licence="the service's terms"
     )
     options_type: ClassVar[type[base.Options]] = OpenAIEditOptions
+    paid: ClassVar[bool] = True
 
     @classmethod
     def keyed(cls, options: dict[str, Any]) -> dict[str, Any]:
@@ -141,7 +142,7 @@ class OpenAIEdit(ImageGenerator):
         self.setup()
         assert self._service is not None
         size = self._size(request.geometry)
-        made = self._service.edited(self._asked(request, size))
+        made = self._service.edited(self._asked(request, size), self.book, self.booked_to)
         with own_folder(out) as folder:
             (folder / "answer").write_bytes(made)
             painted = references.read_made(folder / "answer")
