@@ -86,7 +86,7 @@ UNKEYED = DECLARED_ONLY | {"servers", "timeout_s", "lost_s"}
 def keyed(options: dict[str, Any]) -> dict[str, Any]:
     """A recipe's options as far as they can change pixels: the workflow by what it says, whoever runs it."""
     path, output = str(options.get("workflow")), str(options.get("output") or "")
-    slots = tuple((name, tuple(places)) for name, places in sorted(_listed(options.get("slots")).items()))
+    slots = tuple((name, tuple(places)) for name, places in sorted(_listed(options.get("slots") or {}).items()))
     try:
         said = _digest(path, Path(path).stat().st_mtime_ns, slots, output)
     except (OSError, ValueError) as e:

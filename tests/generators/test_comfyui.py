@@ -24,6 +24,12 @@ from factory.workbench import Workbench
 from generators import conformance, registry
 from generators.base import ImageGenerator, VideoGenerator
 from generators.conformance import Sample
+from generators.images import comfyui as images
+from generators.images.openai_edit import OpenAIEditOptions
+from generators.videos import comfyui as videos
+from generators.videos.material import DERIVED
+from generators.workers import queueing
+from generators.workers.declared import Declared
 from manifests import media
 from manifests.errors import BadInput, BadOutput, BadRecipe, MotionpairError, OutOfMemory, OutOfSpace, Transient
 from manifests.recipe import load_recipe
@@ -388,3 +394,14 @@ def test_it_keeps_the_contract(sort: str, server: StandinComfyUI, tmp_path: Path
     found = conformance.examine(lambda: registry.create("comfyui", options), sample, tmp_path)  # type: ignore[arg-type,return-value]
     assert [one for one in found if one.state == "broken"] == []
     assert {one.rule for one in found if one.state == "held"} >= {"runs", "refuses", "names_errors", "nothing_partial", "verify_rejects"}
+
+
+def test_every_slot_and_option_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "generators.md").read_text(encoding="utf-8")
+    text = page.partition("## A ComfyUI workflow")[2].partition("\n## ")[0]
+    slots = videos.PLAIN | set(DERIVED) | images.PLAIN | {"character", "clothing"}
+    between = {f"painted{i}" for i in range(3, 6)}
+    own = {*queueing.ComfyOptions.model_fields, *images.ImageComfyOptions.model_fields} - set(Declared.model_fields)
+    assert [name for name in sorted(slots - between | own) if f"`{name}`" not in text] == []
+    service = page.partition("## An image service")[2].partition("\n## ")[0]
+    assert [name for name in OpenAIEditOptions.model_fields if f"`{name}`" not in service] == []
