@@ -75,9 +75,17 @@ def guard(leash: int, command: Sequence[str]) -> int:
         _kill(child.pid)
 
     threading.Thread(target=watch, daemon=True).start()
-    status = child.wait()
+    child.returncode = _ended(child.pid)
     _kill(child.pid)  # what it left behind
-    return status if status >= 0 else 128 - status
+    return child.returncode if child.returncode >= 0 else 128 - child.returncode
+
+
+def _ended(command: int) -> int:
+    """Wait for it, and clear away whoever ends meanwhile and has nobody else to do it."""
+    while True:
+        pid, status = os.wait()
+        if pid == command:
+            return os.waitstatus_to_exitcode(status)
 
 
 def _kill(group: int) -> None:

@@ -86,6 +86,32 @@ def test_what_left_the_group_is_ended_too() -> None:
         wait_for(0, marker, 5)
 
 
+def test_who_ends_without_a_parent_leaves_nothing_defunct() -> None:
+    marker = f"FAMILY_{os.getpid()}_G"
+    family = "for i in 1 2 3; do (setsid true &) ; done; sleep 600; :"
+
+    def defunct_beside(pid: int) -> int:
+        stats = {path.parent.name: stat_of(path) for path in Path("/proc").glob("[0-9]*/stat")}
+        guard = stats[str(pid)][1]
+        return sum(state == "Z" and parent == guard for state, parent in stats.values())
+
+    with Leashed(["bash", "-c", family], env={**os.environ, marker: "1"}):
+        wait_for(4, marker, 10)
+        time.sleep(0.3)
+        (shell,) = (pid for pid in group_of(marker) if Path(f"/proc/{pid}/comm").read_text() == "bash\n")
+        assert defunct_beside(shell) == 0
+    wait_for(0, marker, 5)
+
+
+def stat_of(path: Path) -> tuple[str, str]:
+    """State and parent of a process that may have ended."""
+    try:
+        state, parent, *_ = path.read_text().rpartition(")")[2].split()
+    except OSError:
+        return "", ""
+    return state, parent
+
+
 def test_gpus_of_a_killed_worker_are_free_again_and_its_group_is_gone() -> None:
     marker = f"FAMILY_{os.getpid()}_C"
 
