@@ -23,9 +23,8 @@ class Asked:
 
     def __init__(self, recipe: Recipe, recipe_digest: str) -> None:
         """`recipe_digest`: of what the recipe says about the dataset."""
-        kinds = sorted({spec.kind for spec in recipe.generators.values()})
-        codes = [steps.code_of(kind) for kind in kinds]
-        generators = [module for modules, _ in codes for module in modules]
+        codes = [steps.code_of(spec.kind, spec.options) for _, spec in sorted(recipe.generators.items())]
+        generators = sorted({module for modules, _ in codes for module in modules})
         tools = [tool.module for of in steps.TOOLS.values() for tool in of]
         self._candidates: dict[int, tuple[Candidate, str]] = {}
         """by identity; they are held, so that no other object gets it"""
@@ -34,7 +33,7 @@ class Asked:
                 "recipe": recipe_digest, "budget": recipe.budget_per_job.model_dump(mode="json"), "environment": steps.environment(),
                 "code": steps.code_digest((*steps.WORK_MODULES, *tools, *JUDGING, *generators)),
                 "loop": [steps.shape_of(ast.parse(inspect.getsource(module))) for module in (loop, stages)],
-                "own": [own for _, own in codes],
+                "own": sorted({own for _, own in codes if own}),
                 "weights": sorted(known.sha256 for known in weights.WEIGHTS.values()),
             }
         )  # fmt: skip

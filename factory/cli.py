@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shlex
 import sys
 import tempfile
-import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
+from factory.console import out_console, plainly, state, tell_error
+from factory.generator_commands import generators_app
 from factory.stopping import GRACE_S
-from manifests.errors import BadRecipe, MotionpairError
+from manifests.errors import BadRecipe
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,9 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Make motion pairs: real clips in, a sealed WebDataset of reverse-driving training pairs out.",
 )
-out_console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-err_console = Console(stderr=True, soft_wrap=True)
-state = {"debug": False}
+app.add_typer(generators_app, name="generators")
 
 RecipeArg = Annotated[str, typer.Argument(help="A recipe file, or the name of a bundled one: quickstart, motionpair-60k.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder for the store, the ledger and the release.")]
@@ -40,46 +36,15 @@ StoreOption = Annotated[
 ]
 
 
+FromOption = Annotated[
+    Path | None, typer.Option("--from", help="Another run's folder: its steps whose request is unchanged are taken over.")
+]
+
+
 @app.callback()
 def root(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
     """Set what holds for all commands."""
     state["debug"] = debug
-
-
-@contextlib.contextmanager
-def plainly(resume: str = "") -> Iterator[None]:
-    """Errors as one line on standard error, and the right exit code."""
-    try:
-        yield
-    except typer.Exit:
-        raise
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        _error(f"interrupted; nothing finished is lost. {resume}".strip())
-        raise typer.Exit(130) from None
-    except BadRecipe as e:
-        _fail(e, 2)
-    except MotionpairError as e:
-        _fail(e, 1)
-    except OSError as e:
-        _fail(e, 1)
-    except Exception as e:  # ours to mend: say so in one line, and how to see more
-        if state["debug"]:
-            raise
-        first = (str(e).splitlines() or [""])[0]
-        _error(f"unexpected {type(e).__name__}: {first} (motionpair --debug shows where; what is finished is kept)")
-        raise typer.Exit(1) from None
-
-
-def _fail(error: Exception, code: int) -> None:
-    if state["debug"]:
-        traceback.print_exc()
-    for line in str(error).splitlines():
-        _error(line)
-    raise typer.Exit(code) from None
-
-
-def _error(line: str) -> None:
-    err_console.print(Text(f"motionpair: {line}"))
 
 
 @app.command()
@@ -90,6 +55,7 @@ def run(
     characters: CharactersOption = None,
     address: AddressOption = None,
     store: StoreOption = None,
+    source: FromOption = None,
     grace: Annotated[float, typer.Option("--grace", min=0, help="Seconds that what is under way has after SIGTERM.")] = GRACE_S,
 ) -> None:
     """Make the recipe's dataset. Asked for again, it goes on where it was."""
@@ -102,7 +68,7 @@ def run(
         made = with_material(load_recipe(recipe), clips, characters)
         with Progress(out_console) as progress:
             try:
-                result = asyncio.run(run_recipe(made, out, progress, address, store, grace))
+                result = asyncio.run(run_recipe(made, out, progress, address, store, grace, source))
             except Stopped as e:
                 out_console.print(Text(f"{e}. Go on with: {shlex.join(['motionpair', *sys.argv[1:]])}"))
                 raise typer.Exit(0) from None
@@ -151,12 +117,15 @@ def plan(
     out: Annotated[Path | None, typer.Option("--out", help="The run's folder: its index is used, and kept for the run.")] = None,
     clips: ClipsOption = None,
     characters: CharactersOption = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Another run's folder: tell what is made again of it, by slice, and what is not.")
+    ] = None,
 ) -> None:
     """Show the jobs by slice and split with the estimated cost. Makes no pair.
 
     Where the recipe's clips can be read they are indexed first (the people in them are looked at, nothing is generated).
     """
-    from factory.summary import tell_plan
+    from factory.summary import tell_plan, tell_remaking
     from generators import registry
     from manifests.recipe import load_recipe
 
@@ -168,8 +137,10 @@ def plan(
         made = with_material(load_recipe(recipe), clips, characters)
         registry.check(made, to_run=False)
         with Progress(out_console) as progress:
-            planned, note = plan_of(made, out, progress, given=bool(clips or characters))
-        tell_plan(made, planned, note, out_console)
+            planned = plan_of(made, out, progress, given=bool(clips or characters), source=source)
+        tell_plan(made, planned.plan, planned.note, out_console)
+        if planned.remaking:
+            tell_remaking(planned.remaking, out_console)
 
 
 @app.command()
@@ -240,7 +211,7 @@ def verify(
     with plainly():
         problems = verify_release(release, decode)
         for problem in problems:
-            _error(str(problem))
+            tell_error(str(problem))
         if problems:
             raise typer.Exit(1)
         info = Release.open(release).info
@@ -289,7 +260,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except KeyboardInterrupt:  # before or after a command's own care: while modules load, or a second Ctrl-C while workers stop
-        _error("interrupted; nothing finished is lost. Run the same command again to resume.")
+        tell_error("interrupted; nothing finished is lost. Run the same command again to resume.")
         os._exit(130)
 
 

@@ -20,6 +20,7 @@ from factory.metrics import Metrics, NoMetrics
 from factory.pool import Pool
 from factory.steps import Charge, Step
 from factory.worker import CommandWorker, Worker
+from generators import own, registry
 from manifests.errors import MotionpairError, OutOfMemory
 from manifests.ledger import Ledger
 from manifests.recipe import PoolSpec, Recipe
@@ -75,11 +76,25 @@ class Engine:
             await asyncio.to_thread(ray.shutdown)
 
     async def run(self, step: Step[Any, Any], request: Frozen, key: str, charge: Charge, pool: str) -> Outcome:
-        """Run a step on a pool's worker. Raises Quarantined, Transient or OutOfSpace; a rejection is an Outcome."""
+        """Run a step on a pool's worker. Raises Quarantined, Transient, OutOfSpace or BadRecipe; a rejection is an Outcome."""
         if pool == BRAIN:
             outcome = await (await self._eyes()).ask(step, request, key, charge)
             self.metrics.called(outcome)
             return outcome
+        if _is_paid(request):
+            return await self._booked(step, request, key, charge, pool)
+        return await self._in(pool, step, request, key, charge)
+
+    async def _booked(self, step: Step[Any, Any], request: Frozen, key: str, charge: Charge, pool: str) -> Outcome:
+        """The same for a step that pays for its requests: they are indexed however it ends."""
+        self._ledger.asking(key)
+        try:
+            return await self._in(pool, step, request, key, charge)
+        finally:
+            await asyncio.to_thread(self._ledger.asked, key, list(self._store.calls(key)))
+
+    async def _in(self, pool: str, step: Step[Any, Any], request: Frozen, key: str, charge: Charge) -> Outcome:
+        """In the pool, or in its larger one where its memory is too small."""
         try:
             return await self._on(pool, step, request, key, charge)
         except OutOfMemory:
@@ -126,7 +141,8 @@ class Engine:
 
             spec = self._spec(name)
             made = ray.remote(CommandWorker if spec.command else Worker).options(**cluster.actor_options(spec))
-            about = (name, spec.gpus, spec.accelerator or "", *((spec.command, spec.env) if spec.command else ()))
+            texts = own.texts_of(entry.kind for entry in self._recipe.generators.values())
+            about = (name, spec.gpus, spec.accelerator or "", texts, *((spec.command, spec.env) if spec.command else ()))
             tried: set[str] = set()
             lose = functools.partial(self._lost, name, spec)
 
@@ -225,3 +241,8 @@ class Engine:
                     await asyncio.to_thread(cluster.probe, self._store)
                     await asyncio.to_thread(cluster.probe_files, self._files.values())
                 self._scaler, self.metrics = asyncio.create_task(self._keep_sizes()), Metrics()
+
+
+def _is_paid(request: Frozen) -> bool:
+    kind, options = getattr(request, "kind", None), getattr(request, "options", None)
+    return kind is not None and registry.class_of(kind, options).paid

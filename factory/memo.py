@@ -7,8 +7,9 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
+from factory.earlier import Earlier
 from factory.engine import Engine
 from factory.pool import Quarantined
 from factory.steps import Charge, Step, key_of
@@ -23,6 +24,18 @@ X = TypeVar("X")
 Y = TypeVar("Y")
 
 
+class Answers(Protocol):
+    """What the loop asks its steps of."""
+
+    async def call(self, step: Step[Q, A], request: Q, charge: Charge, pool: str) -> A:
+        """The step's answer. Raises Rejected when the step refused its input."""
+        ...
+
+    def where(self, artifact: Artifact) -> str:
+        """A place that a person can look at."""
+        ...
+
+
 @dataclass
 class _Running:
     """A step under way and how many wait for it."""
@@ -34,11 +47,14 @@ class _Running:
 class Memo:
     """Remembers finished steps, shares running ones, counts both."""
 
-    def __init__(self, store: Store, ledger: Ledger, engine: Engine) -> None:
-        self._store, self._ledger, self._engine = store, ledger, engine
+    def __init__(self, store: Store, ledger: Ledger, engine: Engine, earlier: Earlier | None = None) -> None:
+        """`earlier`: another folder's run; what it has finished is taken over before a step is run."""
+        self._store, self._ledger, self._engine, self._earlier = store, ledger, engine, earlier
         self._running: dict[str, _Running] = {}
         self.ran: Counter[str] = Counter()
         self.reused: Counter[str] = Counter()
+        self.taken: Counter[str] = Counter()
+        """taken over from the earlier run"""
         self._seen: set[str] = set()
         """keys that this run has had an answer of"""
         self._there: set[str] = set()
@@ -114,6 +130,11 @@ class Memo:
             raise self._broken[key]
 
     async def _run(self, key: str, step: Step[Q, A], request: Q, charge: Charge, pool: str) -> Outcome:
+        taken = await asyncio.to_thread(self._earlier.take, key, self._store, charge) if self._earlier else None
+        if taken is not None:
+            self._ledger.record(taken)
+            self.taken[step.name] += 1
+            return taken
         try:
             outcome = await self._engine.run(step, request, key, charge, pool)
         except Quarantined as e:

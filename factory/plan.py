@@ -169,14 +169,34 @@ def gpu_hours(recipe: Recipe, part: Slice, attempts: int) -> float | None:
 
 
 def block_of(job_id: str, blocks: int) -> int:
-    """The shard block of a job: by hash prefix, whatever else is planned. `blocks` is a power of two."""
+    """The block of a job among so many, a power of two: by the last digits of its id, whatever else is planned."""
     return int(job_id[-8:], 16) % blocks
 
 
-def block_count(recipe: Recipe) -> int:
-    """How many blocks the plan is cut into, from the recipe alone: a power of two that makes shards of about the asked size."""
+class Blocks:
+    """The shard blocks of a recipe: so many for each slice, numbered slice after slice by name.
+
+    No block holds pairs of two slices, so what changes one slice's pairs changes no byte of another's shards.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._of: dict[str, tuple[int, int]] = {}
+        """slice → its first block, how many it has"""
+        first = 0
+        for name in sorted(recipe.slices):
+            count = block_count(recipe, recipe.slices[name].quota)
+            self._of[name] = first, count
+            first += count
+
+    def of(self, job: Job) -> int:
+        """The block of a job, by its slice and its id."""
+        first, count = self._of[job.slice]
+        return first + block_of(job.id, count)
+
+
+def block_count(recipe: Recipe, pairs: int) -> int:
+    """How many blocks so many pairs are cut into, from the recipe alone: a power of two that makes shards of about the asked size."""
     g = recipe.geometry
     pixels = max(h * w for h, w in g.sizes) * g.frames
     pair_mb = 3 * pixels * 0.35 / 8e6 + 0.5  # two videos and a mask at about a third of a bit per pixel, and the pictures
-    shards = sum(s.quota for s in recipe.slices.values()) * pair_mb / recipe.release.shard_mb
-    return 1 << max(0, round(math.log2(max(1.0, shards))))
+    return 1 << max(0, round(math.log2(max(1.0, pairs * pair_mb / recipe.release.shard_mb))))

@@ -19,7 +19,7 @@ from typing import Any
 
 from factory.blame import message_lost, nobodys_fault, told, words_of
 from factory.members import SLOTS, Member, Service, Task
-from manifests.errors import MotionpairError, OutOfMemory, OutOfSpace, Transient
+from manifests.errors import BadRecipe, MotionpairError, OutOfMemory, OutOfSpace, Transient
 from manifests.store import Outcome
 
 STRIKES = 2
@@ -35,7 +35,7 @@ STARTS = 3
 """starts that fail while no worker stands, until the waiting tasks are told"""
 REMEMBERED = 64
 """calls from which service times are told"""
-ENDINGS = {"out_of_space": OutOfSpace, "out_of_memory": OutOfMemory, "damaged": Transient}
+ENDINGS = {"out_of_space": OutOfSpace, "out_of_memory": OutOfMemory, "damaged": Transient, "bad_recipe": BadRecipe}
 """what a worker says → what its task ends with at once"""
 
 

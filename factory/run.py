@@ -18,12 +18,13 @@ from factory.admission import Admission, Line, PoolLoad, empty_loads, route_of
 from factory.asked import Asked
 from factory.brain_pool import BRAIN
 from factory.choice import Choice, distinct
+from factory.earlier import Earlier
 from factory.engine import Engine
 from factory.index import Index, index_clips, index_gallery, write_index
 from factory.jobs import UNMADE, Jobs
 from factory.members import SLOTS
 from factory.memo import Memo
-from factory.plan import Plan, block_count, block_of, make_plan
+from factory.plan import Blocks, Plan, make_plan
 from factory.progress import Progress
 from factory.sources import Finder
 from factory.stages import Stages
@@ -31,7 +32,7 @@ from factory.stopping import GRACE_S, Stop, Stopped, to_its_end
 from factory.workplace import Workplace
 from generators import registry
 from manifests.costs import write_costs
-from manifests.errors import Damaged, MotionpairError
+from manifests.errors import BadRecipe, Damaged, MotionpairError
 from manifests.ledger import JobState, Ledger
 from manifests.recipe import Recipe, Source
 from manifests.records import digest_of
@@ -60,6 +61,10 @@ class RunResult:
     index: Index
     ran: Counter[str]
     reused: Counter[str]
+    taken: Counter[str]
+    """taken over from an earlier run"""
+    spoilt: int
+    """outcomes of the earlier run that could not be taken over: damaged, or their files are gone"""
     spent: tuple[str, ...]
     """budgets that were used up before the quotas were met"""
 
@@ -83,14 +88,17 @@ class Run:
     """A recipe at work in a folder."""
 
     def __init__(
-        self, recipe: Recipe, place: Workplace, ledger: Ledger, progress: Progress, address: str | None = None, stop: Stop | None = None
-    ) -> None:
+        self, recipe: Recipe, place: Workplace, ledger: Ledger, progress: Progress, address: str | None = None, stop: Stop | None = None,
+        earlier: Earlier | None = None,
+    ) -> None:  # fmt: skip
         self.recipe, self.place, self.ledger, self.progress = recipe, place, ledger, progress
         self.stop = stop or Stop()
         self.files: dict[str, str] = {}
         self.engine = Engine(recipe, place.store, ledger, self.files, address)
         self.engine.started = self.stop.listen
-        self.memo = Memo(place.store, ledger, self.engine)
+        self.earlier = earlier if earlier and earlier.store.url != place.store.url else None
+        """with one store for both, all is found there anyway"""
+        self.memo = Memo(place.store, ledger, self.engine, self.earlier)
         self._warm = empty_loads(recipe)
         self._uncounted: Exception | None = None
         """why what is open can't be counted any more"""
@@ -220,8 +228,11 @@ class Run:
         left_out = [entry for c in choices for entry in c.left_out] + twice
         reasons = Counter(entry.reason for entry in left_out if entry.reason)
         unmade = [s for state in UNMADE for s in self.ledger.jobs(state) if s.job in self.jobs.unmade]
-        result = RunResult(None, False, accepted, quotas, reasons, unmade, index, self.memo.ran, self.memo.reused, tuple(self._spent))
-        blocks = block_count(self.recipe)
+        memo, spoilt = self.memo, len(self.earlier.spoilt) if self.earlier else 0
+        result = RunResult(
+            None, False, accepted, quotas, reasons, unmade, index, memo.ran, memo.reused, memo.taken, spoilt, tuple(self._spent)
+        )
+        blocks = Blocks(self.recipe)
         if taken:
             meta = ReleaseMeta(
                 name=self.recipe.recipe, recipe=recipe_digest(self.recipe), mix=self.recipe.mix, quotas=quotas, complete=result.complete,
@@ -229,7 +240,7 @@ class Run:
             )  # fmt: skip
             root = self.place.out / "release"
             before = set(os.listdir(root)) if root.is_dir() else set()
-            entries = [(self.jobs.pair_of(job), block_of(job.id, blocks)) for job in taken]
+            entries = [(self.jobs.pair_of(job), blocks.of(job)) for job in taken]
             try:
                 result.release = write_release(root, entries, self.place.store, meta)
             except Damaged as e:
@@ -251,10 +262,9 @@ def recipe_digest(recipe: Recipe) -> str:
     value["agents"]["brain"].pop("endpoint")
     folder = value["agents"].pop("prompts")  # what they say is part of the dataset, where they lie is not
     value["agents"]["instructions"] = [prompts.text_of(role, folder) for role in ROLES] if value["agents"]["brain"]["model"] else []
-    for generator in value["generators"].values():
-        generator["kind"] = generator["kind"].rpartition(":")[2]  # where the user keeps a generator's file is no part of the dataset
-        generator.pop("pool", None)
-        generator.pop("seconds_per_pair", None)
+    for name, spec in recipe.generators.items():
+        # Where the user keeps a generator's file is no part of the dataset, nor is who runs it, and for how long.
+        value["generators"][name] = {**registry.keyed(spec.kind, spec.options), "kind": spec.kind.rpartition(":")[2]}
     return digest_of(value)
 
 
@@ -267,22 +277,28 @@ async def _regularly(look: Callable[[], Awaitable[None] | None], every_s: float)
 
 @contextlib.asynccontextmanager
 async def working(
-    recipe: Recipe, out: Path, progress: Progress, address: str | None = None, store: str | None = None, stop: Stop | None = None
-) -> AsyncIterator[Run]:
-    """A run in an opened workplace, its workers stopped at the end."""
+    recipe: Recipe, out: Path, progress: Progress, address: str | None = None, store: str | None = None, stop: Stop | None = None,
+    source: Path | None = None,
+) -> AsyncIterator[Run]:  # fmt: skip
+    """A run in an opened workplace, its workers stopped at the end. `source`: another run's folder, whose finished steps are taken over."""
+    if source and source.resolve() == out.resolve():
+        raise BadRecipe(f"--from and --out are one folder, {out}. Leave --from out to go on there, or choose another --out.")
+    earlier = Earlier(source) if source else None
     place = Workplace(out, store)
     with place.opened() as ledger:
-        run = Run(recipe, place, ledger, progress, address, stop)
+        run = Run(recipe, place, ledger, progress, address, stop, earlier)
         async with run.engine:
             yield run
 
 
 async def run_recipe(
-    recipe: Recipe, out: Path, progress: Progress, address: str | None = None, store: str | None = None, grace_s: float = GRACE_S
-) -> RunResult:
+    recipe: Recipe, out: Path, progress: Progress, address: str | None = None, store: str | None = None, grace_s: float = GRACE_S,
+    source: Path | None = None,
+) -> RunResult:  # fmt: skip
     """The whole run. Raises BadRecipe before anything starts, OutOfSpace or Stopped in the middle; what is finished is kept.
 
-    After SIGTERM nothing more is begun, and what is under way has `grace_s` seconds.
+    What the run of another folder, `source`, has finished is taken over where nothing of its request has changed. After SIGTERM nothing
+    more is begun, and what is under way has `grace_s` seconds.
     """
     registry.check(recipe, to_run=True)
     if recipe.agents.brain.endpoint:
@@ -292,7 +308,7 @@ async def run_recipe(
     if recipe.agents.prompts:
         prompts.check(recipe.agents.prompts)
     stop = Stop(grace_s)
-    async with working(recipe, out, progress, address, store, stop) as run:
+    async with working(recipe, out, progress, address, store, stop, source) as run:
         try:
             return await stop.over(_whole(run))
         finally:

@@ -23,7 +23,7 @@ from agents.brains.base import (
 from agents.selector import Casting
 from agents.text import clean
 from factory.brain_pool import BRAIN
-from factory.memo import Memo
+from factory.memo import Answers
 from factory.plan import Job
 from factory.steps import Step
 from factory.work import asking, clips, describing, making, measuring, pairing, prints, rules, showing, spans
@@ -37,7 +37,7 @@ from factory.work.showing import (
 )
 from generators import registry
 from manifests.errors import Rejected
-from manifests.recipe import JobBudget, Recipe
+from manifests.recipe import GeneratorSpec, JobBudget, Recipe
 from manifests.records import Analysis, Artifact, Candidate, Digest, Exhibit, FrameBoxes, Frozen, Prints, Prompt, Selection, Verdict
 
 Q = TypeVar("Q", bound=Frozen)
@@ -74,7 +74,7 @@ def video_prompt(painted: tuple[PaintedCharacter, ...]) -> str:
 class Stages:
     """All stages of one run. Shared by all jobs."""
 
-    def __init__(self, recipe: Recipe, memo: Memo) -> None:
+    def __init__(self, recipe: Recipe, memo: Answers) -> None:
         self._recipe, self._memo = recipe, memo
         self._checker = recipe.agents.checker
         self._eyes = recipe.agents.brain.model is not None
@@ -181,7 +181,7 @@ class Stages:
         request = making.PaintRequest(
             kind=spec.kind, options=spec.options, pictures=self._pictures(job, selection), prompt=prompt.image, negative=prompt.negative,
             scale=prompt.scale, geometry=job.span.geometry, clip=clip.analysis.arrays, person=selection.person, mode=job.task,
-            seed=self._seed(job, spec.kind, attempt),
+            seed=self._seed(job, spec, attempt),
         )  # fmt: skip
         return await self._memo.call(making.generate_image, request, charge=job.charge, pool=self._recipe.pool_of(name))
 
@@ -191,9 +191,9 @@ class Stages:
             roles["scene"] = selection.scene
         return {role: picture for role, picture in roles.items() if picture}
 
-    def _seed(self, job: Job, kind: str, attempt: int) -> int:
+    def _seed(self, job: Job, spec: GeneratorSpec, attempt: int) -> int:
         """A generator that is deterministic gets one seed, so that equal work is done once."""
-        fixed = registry.class_of(kind).capabilities.deterministic
+        fixed = registry.capabilities_of(spec).deterministic
         return 0 if fixed else job.seed(self._recipe.seed, attempt)
 
     async def check_image(self, job: Job, clip: Clip, selection: Selection, prompt: Prompt, painted: making.Painted) -> Verdict:
@@ -216,18 +216,18 @@ class Stages:
         spec = self._recipe.generators[name]
         request = making.AnimateRequest(
             kind=spec.kind, options=spec.options, mode=job.task, clip_video=clip.target, clip=clip.analysis.arrays, driven=clip.driven,
-            painted=tuple(p.picture for p in painted), views=self._views(job, spec.kind, painted),
+            painted=tuple(p.picture for p in painted), views=self._views(job, spec, painted),
             scene=self._scene(job, painted), prompt=video_prompt(painted), geometry=job.span.geometry,
-            seed=self._seed(job, spec.kind, attempt),
+            seed=self._seed(job, spec, attempt),
         )  # fmt: skip
         return await self._memo.call(making.generate_video, request, charge=job.charge, pool=self._recipe.pool_of(name))
 
     def _scene(self, job: Job, painted: tuple[PaintedCharacter, ...]) -> Artifact | None:
         return painted[0].scene if job.task == "animation" and painted else None
 
-    def _views(self, job: Job, kind: str, painted: tuple[PaintedCharacter, ...]) -> tuple[tuple[Digest, ...], ...]:
+    def _views(self, job: Job, spec: GeneratorSpec, painted: tuple[PaintedCharacter, ...]) -> tuple[tuple[Digest, ...], ...]:
         """Further pictures of the painted characters, for generators that use them; none of a character in other clothes."""
-        if not registry.class_of(kind).capabilities.views:
+        if not registry.capabilities_of(spec).views:
             return ()
         known = {c.picture: c.views for c in job.shortlist if c.role == "character"}
         found = tuple(() if p.selection.clothing else known.get(p.selection.character, ()) for p in painted)

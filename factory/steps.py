@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from generators import registry, weights
+from generators import own, registry, weights
 from manifests.records import Frozen, digest_of
 
 if TYPE_CHECKING:
@@ -137,9 +137,11 @@ def key_of(step: Step[Any, Any], request: Frozen) -> str:
     content = request.model_dump(mode="json")
     kind = content.get("kind")
     if kind is not None:
-        generator, user_code = code_of(kind)
+        made_by = registry.class_of(kind, content["options"])
+        generator, user_code = code_of(kind, content["options"])
+        content["options"] = made_by.keyed(content["options"])
         modules = (*modules, *generator)
-        names |= set(registry.class_of(kind).weights)
+        names |= set(made_by.weights)
         content["kind"] = kind.rpartition(":")[2]  # where the user keeps the file is no part of the work
     return digest_of(
         {
@@ -153,13 +155,12 @@ def key_of(step: Step[Any, Any], request: Frozen) -> str:
     )
 
 
-def code_of(kind: str) -> tuple[tuple[str, ...], str]:
+def code_of(kind: str, options: dict[str, Any]) -> tuple[tuple[str, ...], str]:
     """Where a generator's code begins, for `code_digest`: its module, or what the user's own file imports and the file's digest."""
-    found = registry.class_of(kind)
-    if kind in registry.BUILTIN:
-        return (found.__module__,), ""
-    source = Path(inspect.getfile(found)).read_text(encoding="utf-8")
-    return tuple(_imports(ast.parse(source), "")), digest_of(source)
+    if not own.is_own(kind):
+        return (registry.class_of(kind, options).__module__,), ""
+    source = own.text_of(kind)
+    return _imported_by(source), digest_of(source)
 
 
 @functools.cache
@@ -209,6 +210,11 @@ def _source(name: str) -> str | None:
     except ModuleNotFoundError:
         return None
     return Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+@functools.lru_cache(maxsize=64)
+def _imported_by(source: str) -> tuple[str, ...]:
+    return tuple(_imports(ast.parse(source), ""))
 
 
 def _imports(tree: ast.Module, name: str) -> list[str]:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from factory.index import Index
 from factory.plan import Plan
+from factory.remaking import Remaking
 from factory.run import RunResult
 from manifests import media
 from manifests.errors import BadRecipe
@@ -21,6 +22,7 @@ from manifests.release import PairRow, Release
 
 GENERATING = ("generate_image", "generate_video")
 SHEET_FRAMES = 6
+KINDS = ("pictures", "videos", "inspections", "other")
 
 
 def tell_result(result: RunResult, console: Console) -> None:
@@ -35,7 +37,10 @@ def tell_result(result: RunResult, console: Console) -> None:
         console.print(Text(f"budget.{name} is spent: no new job was begun. Raise it and run again to go on.", style="red"))
     ran, reused = sum(result.ran.values()), sum(result.reused.values())
     made = sum(result.ran[name] for name in GENERATING)
-    console.print(Text(f"steps: {ran} run ({made} by generators), {reused} reused from earlier runs"))
+    taken = f", {sum(result.taken.values())} taken over" if result.taken else ""
+    console.print(Text(f"steps: {ran} run ({made} by generators), {reused} reused from earlier runs{taken}"))
+    if result.spoilt:
+        console.print(Text(f"{result.spoilt} steps could not be taken over: their outcomes are damaged, or files of them are gone"))
     if not ran:
         console.print("no generator work was needed: everything was there already")
     if result.release is None:
@@ -101,6 +106,21 @@ def tell_plan(recipe: Recipe, plan: Plan, note: str, console: Console) -> None:
             console.print(Text(f"{part.name}: only {len(part.jobs)} jobs for a quota of {part.spec.quota}; add clips or raise repeats"))
         if part.without_character:
             console.print(Text(f"{part.name}: {part.without_character} spans have no character on their side of the split"))
+
+
+def tell_remaking(found: Remaking, console: Console) -> None:
+    """A line a slice: what of an earlier run is made again."""
+    columns = ("slice", "jobs needed", "unchanged", *(f"again from: {KINDS[0]}", *KINDS[1:]), "GPU-hours")
+    table = Table(*columns, box=None, pad_edge=False)
+    for part in found.slices:
+        hours = "unknown" if part.gpu_seconds is None else f"{part.gpu_seconds / 3600:,.1f}"
+        table.add_row(Text(part.name), f"{part.jobs:,}", f"{part.unchanged:,}", *(f"{part.from_the(kind):,}" for kind in KINDS), hours)
+    console.print(table)
+    steps = Counter(step for part in found.slices for step in part.missing.values())
+    runs = ", ".join(f"{name} {count:,}" for name, count in sorted(steps.items())) or "nothing"
+    console.print(Text(f"has to run, at least: {runs}. A job stands where its first such step is; what follows depends on the answer"))
+    kept = f"{found.steps_kept:,} steps, {found.gpu_seconds_kept / 3600:,.1f} GPU-hours"
+    console.print(Text(f"taken over: {kept} that are not spent again"))
 
 
 def draw_pair(release: Path, key: str, sheet: Path) -> PairRow:

@@ -10,19 +10,20 @@ import shutil
 import tempfile
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from agents.inspected import Networks
 from factory import steps
 from factory.steps import Step
-from generators import registry
+from generators import own, registry
 from generators.base import Generator
 from generators.poses.details import DetailReader
 from generators.poses.lettering import TextFinder
 from generators.poses.people import PeopleTracker
 from generators.poses.tracks import People
-from manifests.errors import BadAnswer, BadInput, Damaged, OutOfMemory, OutOfSpace, Rejected, Transient
+from manifests.errors import BadAnswer, BadInput, BadRecipe, Damaged, OutOfMemory, OutOfSpace, Rejected, Transient
 from manifests.records import Artifact, Digest, Frozen, canonical_json, digest_of
 from manifests.store import Cost, Outcome, Store
 
@@ -41,7 +42,7 @@ def sweep_temporary() -> None:
 class Fault(Frozen):
     """A call that ended without an outcome: nothing is remembered of it."""
 
-    response: Literal["transient", "damaged", "out_of_memory", "out_of_space", "error"]
+    response: Literal["transient", "damaged", "out_of_memory", "out_of_space", "bad_recipe", "error"]
     message: str
     details: str = ""
     """traceback"""
@@ -50,8 +51,13 @@ class Fault(Frozen):
 class Workbench:
     """One worker's tools. Heavy ones are loaded on first use and kept."""
 
-    def __init__(self, store_url: str, files: dict[str, str], pool: str = "local", gpus: float = 0.0, accelerator: str = "") -> None:
+    def __init__(
+        self, store_url: str, files: dict[str, str], pool: str = "local", gpus: float = 0.0, accelerator: str = "",
+        texts: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """`files`: where clips and pictures lie, by digest; `texts`: of the user's own generator files, as the driver has read them."""
         self.store = Store(store_url)
+        own.receive(texts or {})
         self.pool, self.gpus, self.accelerator = pool, gpus, accelerator
         self._files = files
         self._tracker: PeopleTracker | None = None
@@ -66,6 +72,8 @@ class Workbench:
         """digest → bytes of what the step has opened"""
         self._checked: set[str] = set()
         self._folder: Path | None = None
+        self._key = ""
+        """of the step that is run"""
         self._until_done = contextlib.ExitStack()
 
     def run(self, name: str, request: dict[str, Any], key: str, job: str = "", slice_: str = "") -> dict[str, Any]:
@@ -75,7 +83,7 @@ class Workbench:
         """
         step = steps.named(name)
         parsed = step.request.model_validate(request)
-        self._kept = []
+        self._kept, self._key = [], key
         self._opened = set()
         self._read = {}
         began = time.perf_counter()
@@ -180,7 +188,10 @@ class Workbench:
             made = registry.create(kind, options)
             made.setup()
             self._generators[name] = made
-        return self._generators[name]
+        made = self._generators[name]
+        if made.paid:
+            made.book, made.booked_to = self.store.put_call, self._key
+        return made
 
 
 def _fault(error: Exception) -> Fault:
@@ -190,6 +201,8 @@ def _fault(error: Exception) -> Fault:
         return Fault(response="out_of_space", message=message, details=details)
     if isinstance(error, MemoryError | OutOfMemory) or type(error).__name__ == "OutOfMemoryError":  # torch's, which need not be here
         return Fault(response="out_of_memory", message=f"the worker's memory is too small: {message}", details=details)
+    if isinstance(error, BadRecipe):  # a key or a workflow that a service does not take: no other call would fare better
+        return Fault(response="bad_recipe", message=message)
     if isinstance(error, Damaged):  # what it works on is gone: the next run makes that anew
         return Fault(response="damaged", message=message, details=details)
     return Fault(response="transient" if isinstance(error, Transient) else "error", message=message, details=details)

@@ -21,14 +21,15 @@ LAST_LINES = 20
 class Worker:
     """The Ray actor: a workbench behind a remote call."""
 
-    def __init__(self, store_url: str, files: dict[str, str], pool: str, gpus: float, accelerator: str) -> None:
+    def __init__(self, store_url: str, files: dict[str, str], pool: str, gpus: float, accelerator: str, texts: Mapping[str, str]) -> None:
+        """What Workbench takes."""
         import cv2
 
         cv2.setNumThreads(1)  # a worker is one core; the pool is the parallelism
         from factory.workbench import Workbench
 
         self._at = _at_file()
-        self._bench = Workbench(store_url, files, pool, gpus, accelerator)
+        self._bench = Workbench(store_url, files, pool, gpus, accelerator, texts)
 
     def ready(self) -> dict[str, str]:
         """Answers when the worker stands: its node, the file that its standard error goes to, and the one that says which step it is at."""
@@ -51,12 +52,13 @@ class CommandWorker:
         pool: str,
         gpus: float,
         accelerator: str,
+        texts: Mapping[str, str],
         command: Sequence[str],
         env: Mapping[str, str],
     ) -> None:
         """Raises Transient when the child does not come up."""
         self._at = _at_file()
-        about = {"store_url": store_url, "files": files, "pool": pool, "gpus": gpus, "accelerator": accelerator}
+        about = {"store_url": store_url, "files": files, "pool": pool, "gpus": gpus, "accelerator": accelerator, "texts": dict(texts)}
         seen = {name: os.path.expandvars(value) for name, value in env.items()}  # as Ray does with those of its own workers
         self._child = Child([*command, "-m", "factory.lines_worker"], about, seen)
         try:

@@ -71,6 +71,16 @@ def ledger_of(folder: Path, locked: bool = False) -> Iterator[Ledger]:
         yield ledger
 
 
+def store_of(folder: Path) -> Store:
+    """The store of a folder in which a run has worked, to be read. Raises BadRecipe where there was none, or its store is gone."""
+    if not any((folder / name).exists() for name in (LEDGER, PLACE, "store")):
+        raise BadRecipe(f"{folder}: no run has worked there (it has no {LEDGER}). Give the --out folder of a run.")
+    store = Store(_address(folder))
+    if store.local and not Path(store.url).is_dir():
+        raise BadRecipe(f"{folder}: its store {store.url} is not there. Mount it, or give another folder.")
+    return store
+
+
 def _address(out: Path) -> str:
     """Where a folder's store is. Raises BadRecipe when what was noted can't be read."""
     place = out / PLACE

@@ -1,119 +1,148 @@
 """Which generator kinds there are, and how a recipe entry becomes an object.
 
-Three sorts: built-in kinds (run here), published models whose capabilities are declared so that a plan can be made but which this
-version can't run, and the user's own class as `path/gen.py:Class`.
+Three sorts: built-in kinds, programs of somebody else (`command`, described in the recipe alone), and the user's own class as
+`path/gen.py:Class`. A built-in kind may be a model that is installed elsewhere: without options that say where, it can be planned only.
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib
-import importlib.util
-import sys
-from pathlib import Path
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from generators.base import Capabilities, Generator, ImageGenerator, VideoGenerator
+from generators import own
+from generators.base import Capabilities, Generator, Options
 from generators.weights import WEIGHTS
 from manifests.errors import BadRecipe
 from manifests.explain import validated
-from manifests.recipe import GeneratorSpec, Recipe
+from manifests.recipe import GeneratorSpec, PoolSpec, Recipe
+from manifests.records import Geometry
 
 BUILTIN: dict[str, str] = {
     "collage": "generators.images.collage:Collage",
     "puppet": "generators.videos.puppet.generator:Puppet",
     "skeleton": "generators.poses.skeleton:Skeleton",
     "cylinders": "generators.poses.cylinders:Cylinders",
+    "scail": "generators.videos.scail:Scail",
+    "mocha": "generators.videos.mocha:Mocha",
+    "wan_animate": "generators.videos.wan_animate:WanAnimate",
+    "qwen_edit": "generators.images.qwen_edit:QwenEdit",
+    "flux2": "generators.images.flux2:Flux2",
+    "command": "generators.videos.command:Command",
+    "comfyui": "generators.videos.comfyui:ComfyUI",
+    "openai_edit": "generators.images.openai_edit:OpenAIEdit",
 }
+OF_IMAGES: dict[str, str] = {
+    "command": "generators.images.command:ImageCommand",
+    "comfyui": "generators.images.comfyui:ImageComfyUI",
+}
+"""kinds of which there is another class for entries with `modes: [image]`"""
 
-PUBLISHED: dict[str, Capabilities] = {
-    "scail": Capabilities(modes=frozenset({"animation"}), frame_counts=(65, 81), fps=16, size_multiple=32, gpus=1),
-    "wan_animate": Capabilities(modes=frozenset({"animation", "replacement"}), fps=30, size_multiple=16, gpus=1),
-    "mocha": Capabilities(modes=frozenset({"replacement"}), people_max=6, frame_counts=(81,), fps=30, size_multiple=16, gpus=1),
-    "qwen_edit": Capabilities(modes=frozenset({"image"}), gpus=1, roles=frozenset({"character", "clothing", "scene"})),
-}
-"""Facts read from the models' public code; see docs/generators.md."""
+RESTRICTIVE = re.compile(r"\bnc\b|non-?commercial|research|academic|proprietary|unknown|unclear", re.IGNORECASE)
+
+
+def is_image(options: Mapping[str, Any]) -> bool:
+    """Whether an entry's options say that it makes images."""
+    modes = options.get("modes")
+    return isinstance(modes, list | tuple | set | frozenset) and set(modes) == {"image"}
 
 
 def capabilities_of(spec: GeneratorSpec) -> Capabilities:
-    """What the entry's kind can do. Raises BadRecipe for an unknown kind."""
-    return PUBLISHED[spec.kind] if spec.kind in PUBLISHED else class_of(spec.kind).capabilities
+    """What the entry can do, by its kind and its options. Raises BadRecipe for an unknown kind or unknown options."""
+    cls = class_of(spec.kind, spec.options)
+    return cls.capabilities_with(options_of(cls, spec.kind, spec.options))
 
 
-def class_of(kind: str) -> type[Generator]:
+def class_of(kind: str, options: Mapping[str, Any] | None = None) -> type[Generator]:
     """The class behind a kind. Raises BadRecipe when it is unknown or can't be run by this version."""
-    if kind in PUBLISHED:
-        raise BadRecipe(f"generator kind {kind!r} can be planned but not run by this version; kinds that run: {', '.join(BUILTIN)}.")
     if kind in BUILTIN:
-        module, _, name = BUILTIN[kind].partition(":")
+        place = OF_IMAGES[kind] if kind in OF_IMAGES and is_image(options or {}) else BUILTIN[kind]
+        module, _, name = place.partition(":")
         return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
-    if ".py:" in kind:
-        return _load_file(kind)
-    known = [*BUILTIN, *PUBLISHED]
-    near = difflib.get_close_matches(kind, known, n=1, cutoff=0.5)
+    if own.is_own(kind):
+        return own.class_in(kind)
+    near = difflib.get_close_matches(kind, BUILTIN, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise BadRecipe(f"unknown generator kind {kind!r}.{hint} Known: {', '.join(known)}, or your own as path/gen.py:Class.")
+    raise BadRecipe(f"unknown generator kind {kind!r}.{hint} Known: {', '.join(BUILTIN)}, or your own as path/gen.py:Class.")
 
 
-def _load_file(kind: str) -> type[Generator]:
-    file, _, name = kind.rpartition(":")
-    path = Path(file).expanduser().resolve()
-    if not path.is_file():
-        raise BadRecipe(f"generator {kind!r}: {file} is no file.")
-    module_name = f"motionpair_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    if module_name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(module_name, path)
-        if spec is None or spec.loader is None:
-            raise BadRecipe(f"generator {kind!r}: {file} can't be imported.")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module
-        try:
-            spec.loader.exec_module(module)
-        except Exception as e:
-            del sys.modules[module_name]
-            raise BadRecipe(f"generator {kind!r}: importing {file} failed: {type(e).__name__}: {e}") from e
-    found = getattr(sys.modules[module_name], name, None)
-    if not (isinstance(found, type) and issubclass(found, ImageGenerator | VideoGenerator)):
-        raise BadRecipe(f"generator {kind!r}: {file} has no class {name} derived from ImageGenerator or VideoGenerator.")
-    if not isinstance(getattr(found, "capabilities", None), Capabilities):
-        raise BadRecipe(f"generator {kind!r}: {name} declares no capabilities; see generators/base.py.")
-    if unknown := set(found.weights) - set(WEIGHTS):
-        raise BadRecipe(f"generator {kind!r}: unknown weights {', '.join(sorted(unknown))}; known: {', '.join(sorted(WEIGHTS))}.")
-    return found
+def options_of(cls: type[Generator], kind: str, options: Mapping[str, Any]) -> Options:
+    """The options as the class takes them. Raises BadRecipe with a line for each that it does not."""
+    return validated(cls.options_type, dict(options), f"generators ({kind})")
+
+
+def keyed(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an entry's options may change pixels."""
+    return class_of(kind, options).keyed(dict(options))
 
 
 def create(kind: str, options: dict[str, Any]) -> Generator:
     """A generator that is not set up yet. Raises BadRecipe for unknown kinds and options."""
-    cls = class_of(kind)
-    return cls(validated(cls.options_type, options, f"generators ({kind})"))
+    cls = class_of(kind, options)
+    return cls(options_of(cls, kind, options))
+
+
+def licences_to_accept(can: Capabilities, weights: Iterable[str] = ()) -> list[str]:
+    """What stands against using it unasked: licences that are missing, unclear or restrictive, a short line each."""
+    found = [
+        f"its {what} licence is {licence or 'not named'}"
+        for what, licence in (("code's", can.code_licence), ("weights'", can.weights_licence))
+        if RESTRICTIVE.search(licence) or (can.accept_licence and licence in ("", "none"))
+    ]
+    found += [f"the licence of its weights {name} is {WEIGHTS[name].licence}" for name in weights if WEIGHTS[name].accept]
+    return found or (["its licence has to be accepted"] if can.accept_licence else [])
 
 
 def check(recipe: Recipe, to_run: bool) -> None:
-    """Hold every slice against the capabilities of its generators. Raises BadRecipe with one line per misfit."""
+    """Hold every slice against the capabilities of its generators. Raises BadRecipe with one line per misfit.
+
+    The user's own files are taken as they are now, and stand until the next check.
+    """
+    own.read_again()
     wrong: list[str] = []
     for name, spec in recipe.generators.items():
-        capabilities_of(spec)
-        if to_run or spec.kind not in PUBLISHED:
-            create(spec.kind, spec.options)
-            if capabilities_of(spec).gpus and recipe.pool_of(name) in recipe.pools and not recipe.pools[recipe.pool_of(name)].gpus:
-                wrong.append(f"generators.{name}: {spec.kind} needs a GPU; its pool {recipe.pool_of(name)!r} has gpus: 0.")
+        can = capabilities_of(spec)
+        wrong += [f"generators.{name}: {line}" for line in _not_to_run(recipe, name, can, to_run)]
     for name, part in recipe.slices.items():
         wrong += [f"slices.{name}: {line}" for line in _misfits(recipe, part.generator, part.task, part.where.people[0])]
         if part.task != "pose":
             wrong += [f"slices.{name}: {line}" for line in _misfits(recipe, part.painter, "image", 1)]
     if wrong:
-        raise BadRecipe("\n".join(wrong))
+        raise BadRecipe("\n".join(dict.fromkeys(wrong)))
+
+
+def _not_to_run(recipe: Recipe, name: str, can: Capabilities, to_run: bool) -> list[str]:
+    """Why an entry can't be run with what the recipe says of it. Where it is installed and what has to be accepted is asked for only
+    before a run."""
+    spec, out = recipe.generators[name], []
+    made = create(spec.kind, spec.options)
+    pool = recipe.pools.get(recipe.pool_of(name))
+    if can.gpus and pool and not pool.gpus:
+        out.append(f"{spec.kind} needs a GPU; its pool {recipe.pool_of(name)!r} has gpus: 0.")
+    timeout_s, pool_s = getattr(made.options, "timeout_s", None), pool.timeout_s if pool else PoolSpec().timeout_s
+    if timeout_s is not None and timeout_s >= pool_s:
+        out.append(f"timeout_s is {timeout_s:g}, its pool's {pool_s:g}: give the pool more, or the worker is killed before the program.")
+    servers, workers = getattr(made.options, "servers", ()), (pool or PoolSpec()).workers[1]
+    if servers and workers > len(servers):
+        out.append(f"{len(servers)} servers and up to {workers:g} workers in its pool: one worker a server; change servers or workers.")
+    if to_run and (names := made.unsaid()):
+        out.append(f"{spec.kind} can be planned, but to run it the entry has to say {', '.join(names)}; see docs/generators.md.")
+    if to_run and not spec.accept_licence and (why := licences_to_accept(can, made.weights)):
+        out.append(f"{spec.kind}: {' and '.join(why)}; write `accept_licence: true` into the entry if you may use it.")
+    return out
 
 
 def _misfits(recipe: Recipe, generator: str, mode: str, people_min: float) -> list[str]:
     spec = recipe.generators[generator]
-    can, frames = capabilities_of(spec), recipe.geometry.frames
+    can, asked = capabilities_of(spec), recipe.geometry
     out = []
     if mode not in can.modes:
         out.append(f"{generator} ({spec.kind}) makes {', '.join(sorted(can.modes))}, not {mode}.")
     if people_min > can.people_max:
         out.append(f"{generator} ({spec.kind}) drives {can.people_max} people at once; the slice asks for at least {people_min:g}.")
-    if can.fps == recipe.geometry.fps and can.frame_counts and frames > max(can.frame_counts):
-        out.append(f"{generator} ({spec.kind}) makes {', '.join(map(str, can.frame_counts))} frames; the geometry asks {frames}.")
-    return out
+    for height, width in asked.sizes:
+        geometry = Geometry(frames=asked.frames, fps=asked.fps, height=height, width=width)
+        out += [f"{generator} ({spec.kind}) {line}." for line in can.misfits(geometry)]
+    return list(dict.fromkeys(out))

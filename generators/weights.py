@@ -34,6 +34,8 @@ class Weight(Frozen):
     """bytes"""
     licence: str
     origin: str
+    accept: bool = False
+    """the licence is unclear or restrictive: a recipe has to say `accept_licence: true`"""
 
 
 _MEDIAPIPE = "wheel:mediapipe==0.10.21!mediapipe/modules/"
@@ -98,6 +100,11 @@ WEIGHTS: dict[str, Weight] = {
     ),
 }
 """The built-in weights by the short names that steps and generators declare."""
+
+
+def gpu_here() -> bool:
+    """Whether this machine has an Nvidia GPU that a process may open."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))
 
 
 def cache_dir() -> Path:

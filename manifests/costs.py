@@ -28,6 +28,8 @@ from manifests.ledger.rows import MICRO
 
 BRAIN = "brain"
 """the pool that asks language models: its seconds are many questions' waiting side by side, not a worker's"""
+TAKEN = "taken over"
+"""the pool's name for outcomes that were made for another folder and paid for there; no recipe can name a pool so"""
 _BATCH = 20_000
 
 
@@ -45,6 +47,8 @@ class Amounts:
     bytes_out: int = 0
     steps: int = 0
     attempts: int = 0
+    taken: int = 0
+    """steps that were taken over from another folder, and cost nothing here"""
     requests: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -152,7 +156,7 @@ def _rows(ledger: Ledger) -> Iterator[dict[str, Any]]:
 
 def _columns(amounts: Amounts) -> dict[str, Any]:
     return {
-        "steps": amounts.steps, "attempts": amounts.attempts, "worker_seconds": amounts.seconds,
+        "steps": amounts.steps, "attempts": amounts.attempts, "taken_over": amounts.taken, "worker_seconds": amounts.seconds,
         "asking_seconds": amounts.asking_micros / MICRO, "gpu_seconds": amounts.gpu_seconds,
         "gpu_seconds_by_type": [(kind or "unknown", micros / MICRO) for kind, micros in sorted(amounts.gpu_micros.items())],
         "bytes_in": amounts.bytes_in, "bytes_out": amounts.bytes_out, "requests": amounts.requests,
@@ -174,7 +178,7 @@ def _schema() -> Any:
     import pyarrow as pa
 
     words = [(name, pa.string()) for name in ("job", "slice", "task", "split", "state", "reason")]
-    numbers = [("steps", pa.int64()), ("attempts", pa.int64())]
+    numbers = [("steps", pa.int64()), ("attempts", pa.int64()), ("taken_over", pa.int64())]
     numbers += [(name, pa.float64()) for name in ("worker_seconds", "asking_seconds", "gpu_seconds")]
     numbers += [("gpu_seconds_by_type", pa.map_(pa.string(), pa.float64()))]
     numbers += [(name, pa.int64()) for name in ("bytes_in", "bytes_out", "requests", "prompt_tokens", "completion_tokens")]
@@ -195,6 +199,8 @@ def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _of_job(cost: JobCost) -> Amounts:
+    if cost.pool == TAKEN:
+        return Amounts(taken=cost.steps)
     amounts = timed(cost.pool, cost.accelerator, cost.micros, cost.gpu_micros)
     amounts.steps, amounts.attempts, amounts.bytes_in, amounts.bytes_out = cost.steps, cost.attempts, cost.bytes_in, cost.bytes_out
     return amounts

@@ -32,9 +32,15 @@ class BadRecipe(MotionpairError):
 
 
 class BadAnswer(MotionpairError):
-    """A model answered outside its schema or wrote a file that is not what was asked for."""
+    """A model's answer is not what was asked for; in words, one outside its schema. Remembered like a rejection."""
 
     code = "bad_answer"
+
+
+class BadOutput(BadAnswer):
+    """The same of a file: a generator came back as if all were well, and what it wrote is missing, half-written or something else."""
+
+    code = "bad_output"
 
 
 class Rejected(MotionpairError):

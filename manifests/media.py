@@ -22,7 +22,7 @@ import numpy.typing as npt
 from manifests import soundness
 from manifests.containers import MAX_SIDE_PX, MISSING_ALLOWED, examine
 from manifests.encode import write_lossless, write_video
-from manifests.errors import BadAnswer, BadInput
+from manifests.errors import BadInput, BadOutput
 from manifests.pictures import Image, contact_sheet, encode_png, read_image, read_image_rgba, write_png
 from manifests.records import Geometry, Span
 
@@ -324,7 +324,7 @@ def conform(src: Path, dst: Path, geometry: Geometry) -> None:
     """Turn a generator's video of any size and rate into the pair's geometry, and write it as `write_video` does.
 
     Time starts at the source's first frame; frames are chosen by timestamp; the picture is scaled to cover and cropped at the centre.
-    Raises BadAnswer when the source can't be read or ends more than one output frame too early (one is filled by the last frame).
+    Raises BadOutput when the source can't be read or ends more than one output frame too early (one is filled by the last frame).
     """
     try:
         with Video(src) as video:
@@ -334,7 +334,7 @@ def conform(src: Path, dst: Path, geometry: Geometry) -> None:
             picked = video.pick(sample_indices(video.starts_s, geometry.frames, geometry.fps))
             write_video(dst, (_fitted(frame, _cover(frame, geometry), geometry) for frame in picked), geometry.fps)
     except BadInput as e:
-        raise BadAnswer(f"the generator's video is not usable: {e.message}", e.code) from e
+        raise BadOutput(f"the generator's video is not usable: {e.message}", e.code) from e
 
 
 def _too_short(path: Path, wanted: int, have: int, fps: float, start_s: float) -> BadInput:

@@ -182,6 +182,8 @@ class GeneratorSpec(BaseModel):
     """default: the pool of the entry's own name, else `cpu`"""
     seconds_per_pair: float | None = Field(default=None, gt=0)
     """on one worker of its pool, for planning"""
+    accept_licence: bool = False
+    """whether you may use code and weights whose licence is unclear or restrictive; such a kind does not run without"""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -293,8 +295,9 @@ class Recipe(Frozen):
             if part.task not in self.mix:
                 raise ValueError(f"mix has no weight for {part.task}, which slices.{name} makes; give one, 0 if it shall not be sampled")
         endpoint = self.agents.brain.endpoint
-        if self.budget.money is not None and not (endpoint and endpoint.price_in + endpoint.price_out):
-            raise ValueError("budget.money counts what a model costs: give agents.brain price_in and price_out, or leave the budget out")
+        priced = any(spec.options.get("price_per_image") for spec in self.generators.values())
+        if self.budget.money is not None and not priced and not (endpoint and endpoint.price_in + endpoint.price_out):
+            raise ValueError("budget.money counts what models cost: give agents.brain price_in and price_out, or leave the budget out")
         for name, pool in self.pools.items():
             if pool.larger and (pool.larger == name or pool.larger not in self.pools):
                 raise ValueError(f"pools.{name}.larger: {pool.larger!r} is no other pool{nearest(pool.larger, self.pools)}")
@@ -349,7 +352,8 @@ def _with_absolute_places(recipe: Recipe, folder: Path) -> Recipe:
             beside = folder / Path(file).expanduser()
             place = (beside if beside.is_file() else Path(file).expanduser()).resolve()
             spec = spec.model_copy(update={"kind": f"{place}:{cls}"})
-        made[name] = spec
+        spec = _with_absolute_files(spec, folder)
+        made[name] = _with_absolute_command(spec, folder) if spec.kind == "command" else spec
     agents = recipe.agents
     if agents.prompts:
         place = (folder / Path(agents.prompts).expanduser()).resolve()
@@ -357,6 +361,34 @@ def _with_absolute_places(recipe: Recipe, folder: Path) -> Recipe:
             raise BadRecipe(f"agents.prompts: {agents.prompts} is no folder beside the recipe.")
         agents = agents.model_copy(update={"prompts": str(place)})
     return recipe.model_copy(update={"generators": made, "agents": agents})
+
+
+FILES_OF = {"comfyui": "workflow", "openai_edit": "mask"}
+"""kind → its option that names a file"""
+
+
+def _with_absolute_files(spec: GeneratorSpec, folder: Path) -> GeneratorSpec:
+    """A file that an entry names is looked for beside the recipe."""
+    name = FILES_OF.get(spec.kind, "")
+    value = spec.options.get(name)
+    return spec.model_copy(update={name: str((folder / Path(value).expanduser()).resolve())}) if isinstance(value, str) and value else spec
+
+
+def _with_absolute_command(spec: GeneratorSpec, folder: Path) -> GeneratorSpec:
+    """A command's `cwd`, and without one the files that its arguments name, are looked for beside the recipe."""
+    cwd, argv = spec.options.get("cwd"), spec.options.get("argv")
+    if cwd:
+        return spec.model_copy(update={"cwd": str((folder / Path(str(cwd)).expanduser()).resolve())})
+    if not isinstance(argv, list | tuple):
+        return spec
+
+    def placed(part: object, first: bool = False) -> object:
+        if isinstance(part, list | tuple):
+            return [placed(inner) for inner in part]
+        bare = not isinstance(part, str) or not part or (first and "/" not in part)  # a bare program is found on the PATH
+        return part if bare or not (folder / str(part)).is_file() else str((folder / str(part)).resolve())
+
+    return spec.model_copy(update={"argv": [placed(part, first=not i) for i, part in enumerate(argv)]})
 
 
 def parse_recipe(data: Any, where: str = "recipe") -> Recipe:

@@ -5,9 +5,6 @@ Nothing that a server wrote is quoted before it was searched for the key: some e
 
 from __future__ import annotations
 
-import datetime
-import email.utils
-import math
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +15,7 @@ import openai
 from agents.brains.limits import Clock
 from agents.text import clean
 from manifests.errors import BadRecipe
+from manifests.services import asked_wait_s, holds
 
 PATIENCE_S = 900.0
 """how long one question puts up with a server in trouble, from its first fault on"""
@@ -27,8 +25,6 @@ NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, http
 _TRY_AGAIN = {408, 409, 425, 429}
 _OUT_OF_MONEY = "insufficient_quota"
 _QUOTE_MAX = 300
-_WINDOW = 8
-"""characters in a row of a key that are never quoted"""
 
 
 class Stumbled(Exception):
@@ -87,28 +83,6 @@ def _quoted(body: object, key: str) -> str:
     if not line:
         return ""
     return "; its words are withheld, they hold a part of the key" if holds(line, key) else f': "{line}"'
-
-
-def holds(text: str, key: str) -> bool:
-    """Whether any 8 characters in a row of the key are in the text (all of a shorter key), spaces and case aside."""
-    packed, key = "".join(text.split()).lower(), key.lower()
-    windows = [key[i : i + _WINDOW] for i in range(max(1, len(key) - _WINDOW + 1))] if key else []
-    return any(window in packed for window in windows)
-
-
-def asked_wait_s(headers: Mapping[str, str]) -> float | None:
-    """Retry-After in seconds, from a number of seconds, of milliseconds (`retry-after-ms`), or a date. None: not asked, or nonsense."""
-    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers.get(name, "")) * unit_s
-        except ValueError:
-            continue
-        return seconds if math.isfinite(seconds) and seconds >= 0 else None
-    try:
-        date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
-        return max(0.0, (date - datetime.datetime.now(datetime.UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return None
 
 
 class Patience:

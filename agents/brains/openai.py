@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -27,6 +25,7 @@ from agents.brains.talk import FORMS, Bound, Form, Reply, Talk, usage_of
 from manifests.agency import EndpointSpec
 from manifests.calls import CallJournal, CallRecord, CallState, cost_nano
 from manifests.errors import BadAnswer, BadRecipe, Transient
+from manifests.services import key_from
 
 CONNECT_S = 10.0
 WRITERS = 16
@@ -203,22 +202,7 @@ class OpenAIBrain:
 
 def key_of(spec: EndpointSpec) -> str:
     """The endpoint's key from the environment; empty where the server wants none. Raises BadRecipe, also for an address that is none."""
-    parts = urlsplit(spec.base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadRecipe("agents.brain.base_url is an address like http://host:8000/v1, without user or password in it.")
-    if parts.username or parts.password or parts.query:
-        raise BadRecipe(
-            "agents.brain.base_url holds a user, password or query; keys come from the variable that key_env names, and only from it."
-        )
-    key = os.environ.get(spec.key_env, "").strip() if spec.key_env else ""
-    if spec.key_env and not key:
-        raise BadRecipe(
-            f"the environment has no {spec.key_env}, which agents.brain.key_env names; export it, or leave key_env out for a server that "
-            "wants no key."
-        )
-    if not (key.isascii() and key.isprintable()):
-        raise BadRecipe(f"{spec.key_env} holds characters that no key has; export it again.")
-    return key
+    return key_from(spec.key_env, spec.base_url, "agents.brain")
 
 
 def _nothing_sent(error: BaseException) -> tuple[int, int] | None:

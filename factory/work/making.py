@@ -49,10 +49,8 @@ def generate_image(request: PaintRequest, bench: Workbench) -> Painted:
         prompt=request.prompt, negative=request.negative, scale=request.scale, geometry=request.geometry,
         clip_people=bench.people(request.clip).only([request.person]), mode=request.mode, seed=request.seed,
     )  # fmt: skip
-    generator.validate(asked)
     out = bench.folder / "painted.png"
-    report = generator.run(asked, out)
-    generator.verify(asked, out)
+    report = generator.make(asked, out)
     behind = scene_beside(out)
     scene = bench.keep(behind, ".png") if behind.exists() else None
     return Painted(picture=bench.keep(out, ".png"), scene=scene, report=report)
@@ -100,10 +98,8 @@ def generate_video(request: AnimateRequest, bench: Workbench) -> Synthetic:
         views=tuple(tuple(bench.clip(d) for d in digests) for digests in request.views),
         scene=bench.file(request.scene) if request.scene else None, others=everybody.only(others) if others else None,
     )  # fmt: skip
-    generator.validate(asked)
     raw = bench.folder / "raw.mp4"
-    report = generator.run(asked, raw)
-    generator.verify(asked, raw)
+    report = generator.make(asked, raw)
     probe, geometry = media.probe(raw), request.geometry
     fits = (probe.frames, probe.width, probe.height) == (geometry.frames, geometry.width, geometry.height)
     out = raw

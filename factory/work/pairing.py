@@ -8,6 +8,7 @@ from generators.masks import slots as slots_
 from generators.poses.skeleton import masks_from_rendering
 from generators.poses.summary import boxes, describe
 from manifests import masks, media
+from manifests.errors import Rejected
 from manifests.records import Artifact, FrameBoxes, Frozen, Task
 
 
@@ -36,7 +37,10 @@ class Masks(Frozen):
 
 @step(depth=8)
 def draw_masks(request: MaskRequest, bench: Workbench) -> Masks:
-    """Colour masks of driving and reference by one identity map."""
+    """Colour masks of driving and reference by one identity map. Rejects a video in which somebody was never found ("person_lost"): the
+    checker lets one through where a recipe's `presence_min` is 0."""
+    if min(request.matched, default=-1) < 0:
+        raise Rejected("a character is found in no frame of the synthetic video, so there is no mask to draw", "person_lost")
     order = sorted(request.matched)  # identities are numbered as they appear in the driving video
     driving = bench.people(request.driving_arrays).only(order)
     slots = slots_.assign(describe(driving))

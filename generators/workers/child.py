@@ -7,8 +7,8 @@ This one file needs Python 3.10 and the standard library, nothing else of this p
 where serve_model.py defines `handle(message)`, and `load(message)` if there is something to load. Or it is copied, and `serve` imported.
 
 What is said: each line is U+001E, a JSON object, a line feed (RFC 7464). In: `{"id": 1, "load": {…}}` once, then `{"id": 2, "call": {…}}`,
-one at a time. Out: `{"id": 2, "answer": {…}}` or `{"id": 2, "error": {…}}`, and in between `{"beat": n}`. Standard output is taken away
-from everybody else first: what libraries print goes to standard error.
+one at a time. Out: `{"id": 2, "answer": {…}}` or `{"id": 2, "error": {…}}`, and in between `{"beat": n}`; `{"fatal": {…}}` is an error
+after which nothing more can be asked. Standard output is taken away from everybody else first: what libraries print goes to standard error.
 """
 
 from __future__ import annotations
@@ -86,12 +86,13 @@ def _answer(message: dict[str, Any], handle: Handler, load: Loader | None) -> di
         json.dumps(answer)
         return {"answer": answer or {}}
     except Exception as error:
-        return {"error": _told(error)}
+        return {"error": told(error)}
 
 
-def _told(error: Exception) -> dict[str, Any]:
+def told(error: Exception) -> dict[str, Any]:
     """`kinds`: the names of its class and of those that it derives from, by which the owner knows what to do. Its `code` goes along."""
-    return {
+    ready: dict[str, Any] | None = getattr(error, "told", None)
+    return ready or {
         "kinds": [kind.__name__ for kind in type(error).__mro__],
         "code": str(getattr(error, "code", "")),
         "message": str(error),

@@ -44,14 +44,15 @@ TOLD = {kind.__name__: kind for kind in (BadInput, BadAnswer, Transient, OutOfMe
 
 
 class ChildDied(MotionpairError):
-    """The child ended, hung or fell silent; its whole group is gone. `lines`: the last that it printed."""
+    """The child ended, hung or fell silent; its whole group is gone. `lines`: the last that it printed. `status`: its exit status, None
+    where it was given up and killed."""
 
     code = "child_died"
 
-    def __init__(self, message: str, lines: Sequence[str] = ()) -> None:
+    def __init__(self, message: str, lines: Sequence[str] = (), status: int | None = None) -> None:
         super().__init__(message)
-        self.args = (message, tuple(lines))
-        self.lines = tuple(lines)
+        self.args = (message, tuple(lines), status)
+        self.lines, self.status = tuple(lines), status
         if lines:
             self.add_note("the child's last lines:\n" + "\n".join(lines))
 
@@ -96,7 +97,8 @@ class Child:
         """What the child's `handle` answers. `timeout_s` counts without loading.
 
         Raises ChildDied when the child ends, falls silent or exceeds the time; BadInput, BadAnswer, Transient, OutOfMemory and OutOfSpace
-        where it raised a class of that name, MemoryError or torch's, or found the disk full; ChildFault for all else that it raised.
+        where it raised a class of that name, MemoryError or torch's, or found the disk full; ChildFault for all else that it raised. After
+        an error that it can't live on with it is ended.
         """
         self.start()
         return self._ask({"call": dict(message)}, timeout_s)
@@ -111,8 +113,10 @@ class Child:
             status = running.end()
             why = str(over) or f"ended with {_status(status)}"
             last = f"; its last line: {running.lines[-1][:300]}" if running.lines else ""
-            raise ChildDied(f"{shlex.join(self._command)[:300]} {why}{last}", running.lines) from None
+            raise ChildDied(f"{shlex.join(self._command)[:300]} {why}{last}", running.lines, None if str(over) else status) from None
         if "error" in said:
+            if said["error"].get("fatal"):
+                self.end()
             raise _raised(said["error"])
         return dict(said["answer"])
 
@@ -143,6 +147,7 @@ class _Running:
         self._heard_s: float | None = None
         """when it last gave a sign of life; nothing before the first, for an environment may take long to start"""
         self._said: dict[int, dict[str, Any]] = {}
+        self._fatal: dict[str, Any] | None = None
         self.gone = False
         self.lines: deque[str] = deque(maxlen=LAST_LINES)
         process = self._held.process
@@ -163,6 +168,8 @@ class _Running:
             while message["id"] not in self._said:
                 now_s = time.monotonic()
                 silent_s = math.inf if self._heard_s is None else self._heard_s + silence_s
+                if self._fatal is not None:
+                    return {"error": self._fatal}
                 if self.gone:
                     raise _Over
                 if now_s >= silent_s:
@@ -202,7 +209,9 @@ class _Running:
                 self._heard_s = time.monotonic()
                 if "id" in said:
                     self._said[said["id"]] = said
-                    self._changed.notify_all()
+                elif "fatal" in said:
+                    self._fatal = {**said["fatal"], "fatal": True}
+                self._changed.notify_all()
         with self._changed:
             self.gone = True
             self._changed.notify_all()

@@ -103,21 +103,24 @@ class Store:
 
     def stream(self, artifact: Artifact) -> Iterator[bytes]:
         """The bytes in chunks. Raises Damaged at the end of bytes whose digest or size is wrong, and removes them: use nothing before."""
-        digest, size, name = hashlib.sha256(), 0, _object(artifact)
-        try:
-            for chunk in self._files.chunks(name, artifact.size):
-                digest.update(chunk)
-                size += len(chunk)
-                yield chunk
-        except FileNotFoundError as error:
-            words = f"no object {artifact.digest}{artifact.suffix} in {self.url}; run its step again"
-            raise Damaged(words, "missing", artifact.digest) from error
+        digest, size = hashlib.sha256(), 0
+        for chunk in self._unchecked(artifact):
+            digest.update(chunk)
+            size += len(chunk)
+            yield chunk
         if (digest.hexdigest(), size) != (artifact.digest, artifact.size):
             with contextlib.suppress(OSError, MotionpairError):
-                self._files.remove(name)  # so that the step that made it runs again
+                self._files.remove(_object(artifact))  # so that the step that made it runs again
             seen = f"had {size} bytes of digest {digest.hexdigest()}"
             words = f"object {artifact.digest}{artifact.suffix} in {self.url} {seen} and was removed; run again to make it anew"
             raise Damaged(words, digest=artifact.digest)
+
+    def _unchecked(self, artifact: Artifact) -> Iterator[bytes]:
+        try:
+            yield from self._files.chunks(_object(artifact), artifact.size)
+        except FileNotFoundError as error:
+            words = f"no object {artifact.digest}{artifact.suffix} in {self.url}; run its step again"
+            raise Damaged(words, "missing", artifact.digest) from error
 
     def local_path(self, artifact: Artifact, folder: Path) -> Path:
         """A file with these bytes and the right suffix, for tools that need one. Treat it as read-only.
@@ -143,6 +146,27 @@ class Store:
             finally:
                 part.unlink(missing_ok=True)
         return target
+
+    def take(self, artifact: Artifact, other: Store) -> None:
+        """Have an artifact of another store as a file of this one: a hard link where both lie on one filesystem, else a copy.
+
+        Its bytes are read and checked in either case. Raises Damaged when they are missing there or differ; there nothing is changed.
+        """
+        name = _object(artifact)
+        if self.has(artifact):
+            return
+        if self._disk and other._disk and self._disk.link(other._disk.root / name, name, lambda path: _holds(path, artifact)):
+            return
+        digest, size = hashlib.sha256(), 0
+        with self._files.scratch() as (scratch, stream):
+            for chunk in _readable(other._unchecked(artifact), other.url):
+                digest.update(chunk)
+                size += len(chunk)
+                stream.write(chunk)
+            if (digest.hexdigest(), size) != (artifact.digest, artifact.size):
+                raise Damaged(f"object {artifact.digest}{artifact.suffix} in {other.url} is not what was written", digest=artifact.digest)
+            flush(stream)
+            self._files.publish(scratch, name)
 
     # --- outcomes
 
@@ -262,6 +286,20 @@ def _object(artifact: Artifact) -> str:
 
 def _outcome(key: str) -> str:
     return f"outcomes/{key[:2]}/{key}.json"
+
+
+def _holds(path: Path, artifact: Artifact) -> bool:
+    """Whether a file has the artifact's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == artifact.digest
+
+
+def _readable(chunks: Iterable[bytes], url: str) -> Iterator[bytes]:
+    """The chunks of another store; a fault of its disk is none of the one that is written to."""
+    try:
+        yield from chunks
+    except OSError as error:
+        raise Damaged(f"a file of {url} can't be read: {error.strerror or error}", "unreadable") from error
 
 
 def _chunks(data: bytes | Path | BinaryIO) -> Iterator[bytes]:

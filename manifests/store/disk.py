@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -81,6 +81,27 @@ class Disk:
         scratch.chmod(0o444)
         path.parent.mkdir(parents=True, exist_ok=True)
         os.replace(scratch, path)
+
+    def link(self, source: Path, name: str, right: Callable[[Path], bool]) -> bool:
+        """Give a file of another store a name here as well if its bytes are `right`; says whether it could be done. Its mode and its own
+        name stay as they are."""
+        folder, path = self.root / "tmp", self.root / name
+        scratch = folder / f"{os.getpid()}-{uuid.uuid4().hex}"
+        try:
+            if source.is_symlink():
+                return False
+            folder.mkdir(parents=True, exist_ok=True)
+            os.link(source, scratch)
+            if not right(scratch):
+                return False
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(scratch, path)
+        except OSError:  # another filesystem, or one without links, or somebody else's file: a copy may do
+            return False
+        finally:
+            with contextlib.suppress(OSError):
+                scratch.unlink(missing_ok=True)
+        return True
 
     def write(self, name: str, body: bytes) -> None:
         with self.scratch() as (scratch, stream):

@@ -50,6 +50,13 @@ class Outcome(Frozen):
     artifacts: tuple[Artifact, ...] = ()
     request: JsonValue = None
     cost: Cost = Cost()
+    earlier: Cost | None = None
+    """what it took where it was made, when it was taken over from another store: nothing of it was spent here"""
+
+    @property
+    def made_for(self) -> Cost:
+        """What making it took, wherever that was."""
+        return self.earlier or self.cost
 
 
 def outcome_bytes(outcome: Outcome) -> bytes:

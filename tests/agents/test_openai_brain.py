@@ -16,13 +16,13 @@ from pydantic import BaseModel
 from scripted_server import Act, ScriptedServer, Seen, completion, error
 
 from agents.brains.base import CaptionerAnswer, ImageJudgement, SelectorAnswer, VideoJudgement, WeaverAnswer
-from agents.brains.faults import holds
 from agents.brains.openai import OpenAIBrain
 from agents.brains.question import Picture
 from agents.brains.schema import Unfit, read_answer, strict_schema
 from manifests.agency import EndpointSpec
 from manifests.errors import BadAnswer, BadRecipe, Transient
 from manifests.ledger import Ledger
+from manifests.services import holds
 from manifests.store import Store
 
 # --- what is sent and what comes back

@@ -53,7 +53,7 @@ def test_bad_clips_are_reported_and_the_others_go_on(sample_clip: Callable[[str]
         (("quota: 2", "qouta: 2"), "unknown key. Did you mean 'quota'?"),
         (("kind: puppet,", "kind: pupet,"), "unknown generator kind 'pupet'. Did you mean 'puppet'?"),
         (("quota: 2", "quota: 0"), "greater than or equal to 1"),
-        (("kind: skeleton", "kind: scail"), "can be planned but not run by this version"),
+        (("kind: skeleton", "kind: scail"), "can be planned, but to run it the entry has to say python, repo, weights, scail_path"),
         (("generator: skeleton", "generator: puppet"), "makes animation, replacement, not pose"),
         (("frames: 9", "frames: 10"), "frames must be 4n+1"),
         (("fps: 30}", "fsp: 30}"), "unknown key. Did you mean 'fps'?"),

@@ -17,7 +17,7 @@ from running import call
 
 from factory import steps
 from factory.asked import Asked
-from factory.plan import PlannedSpan, block_count, block_of, make_plan, side_of, split_gallery, suits
+from factory.plan import Blocks, PlannedSpan, block_count, block_of, make_plan, side_of, split_gallery, suits
 from factory.work.clips import ReferenceRequest, find_reference
 from factory.work.making import AnimateRequest, generate_video
 from factory.work.spans import SpanInfo
@@ -139,10 +139,20 @@ def test_blocks_follow_the_job_alone(power: int) -> None:
 
 def test_the_number_of_blocks_comes_from_the_recipe() -> None:
     recipe = load_recipe("motionpair-60k")
-    count = block_count(recipe)
+    count = block_count(recipe, 30_000)
     assert count & (count - 1) == 0
     larger = recipe.model_copy(update={"release": recipe.release.model_copy(update={"shard_mb": 4096})})
-    assert block_count(larger) == count // 4
+    assert block_count(larger, 30_000) == count // 4
+
+
+def test_no_two_slices_share_a_block() -> None:
+    recipe = load_recipe("quickstart")
+    plan = make_plan(recipe, planned(40), [candidate(n) for n in range(8)])
+    blocks = Blocks(recipe)
+    of_slice = {part.name: {blocks.of(job) for job in part.jobs} for part in plan.slices}
+    assert all(of_slice.values())
+    assert len(set().union(*of_slice.values())) == sum(map(len, of_slice.values()))
+    assert max(set().union(*of_slice.values())) < sum(block_count(recipe, part.quota) for part in recipe.slices.values())
 
 
 def animate(**change: object) -> AnimateRequest:

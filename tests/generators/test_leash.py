@@ -102,6 +102,47 @@ def test_what_a_command_leaves_behind_is_ended_with_it() -> None:
     wait_for(0, marker, 5)
 
 
+def test_what_left_the_group_is_ended_too() -> None:
+    """As torchrun's processes do; also what has lost its parent."""
+    for letter, family in (
+        ("D", "setsid sleep 600 & wait"),
+        ("E", "(setsid setsid sleep 600 &) ; sleep 600"),
+        ("F", "(setsid sleep 600 &) ; exit 0"),
+    ):
+        marker = f"FAMILY_{os.getpid()}_{letter}"
+        with Leashed(["bash", "-c", family], env={**os.environ, marker: "1"}) as held:
+            if letter != "F":
+                wait_for(4, marker, 10)
+        assert held.process.returncode is not None
+        wait_for(0, marker, 5)
+
+
+def test_who_ends_without_a_parent_leaves_nothing_defunct() -> None:
+    marker = f"FAMILY_{os.getpid()}_G"
+    family = "for i in 1 2 3; do (setsid true &) ; done; sleep 600; :"
+
+    def defunct_beside(pid: int) -> int:
+        stats = {path.parent.name: stat_of(path) for path in Path("/proc").glob("[0-9]*/stat")}
+        guard = stats[str(pid)][1]
+        return sum(state == "Z" and parent == guard for state, parent in stats.values())
+
+    with Leashed(["bash", "-c", family], env={**os.environ, marker: "1"}):
+        wait_for(4, marker, 10)
+        time.sleep(0.3)
+        (shell,) = (pid for pid in group_of(marker) if Path(f"/proc/{pid}/comm").read_text() == "bash\n")
+        assert defunct_beside(shell) == 0
+    wait_for(0, marker, 5)
+
+
+def stat_of(path: Path) -> tuple[str, str]:
+    """State and parent of a process that may have ended."""
+    try:
+        state, parent, *_ = path.read_text().rpartition(")")[2].split()
+    except OSError:
+        return "", ""
+    return state, parent
+
+
 def test_gpus_of_a_killed_worker_are_free_again_and_its_group_is_gone() -> None:
     marker = f"FAMILY_{os.getpid()}_C"
 
@@ -135,3 +176,13 @@ def test_gpus_of_a_killed_worker_are_free_again_and_its_group_is_gone() -> None:
 def test_a_command_that_is_signalled_tells_it(signal_name: str) -> None:
     with Leashed(["bash", "-c", f"kill -{signal_name} $$"]) as held:
         assert held.process.wait(10) == 128 + signal.Signals[signal_name]
+
+
+def test_nothing_in_the_folder_or_the_environment_stands_in_for_the_guard(tmp_path: Path) -> None:
+    for name in ("contextlib.py", "signal.py", "generators.py"):
+        (tmp_path / name).write_text("raise SystemExit('not ours')")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with Leashed(["bash", "-c", "echo $PYTHONPATH; exit 7"], cwd=tmp_path, env=env, stdout=subprocess.PIPE) as held:
+        assert held.process.stdout is not None
+        assert held.process.stdout.read().decode().strip() == str(tmp_path)
+        assert held.process.wait(10) == 7

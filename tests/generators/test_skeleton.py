@@ -29,7 +29,7 @@ from generators.poses.skeleton import Skeleton
 from generators.poses.summary import yaw_deg
 from generators.poses.tracks import INDEX, Details, People
 from manifests import media
-from manifests.errors import BadAnswer, BadInput
+from manifests.errors import BadInput, BadOutput
 from manifests.records import Geometry
 
 
@@ -384,7 +384,7 @@ def test_what_cannot_be_rendered_is_refused(tmp_path: Path) -> None:
 def test_a_short_file_is_not_believed(tmp_path: Path) -> None:
     request = request_for(people_at((150, 150), frames=9))
     media.write_video(tmp_path / "short.mp4", np.zeros((3, HEIGHT, WIDTH, 3), np.uint8), 16.0)
-    with pytest.raises(BadAnswer, match="3 frames"):
+    with pytest.raises(BadOutput, match="3 frames"):
         Skeleton().verify(request, tmp_path / "short.mp4")
 
 

@@ -12,7 +12,7 @@ import pytest
 from bars import BAR_PX, ffmpeg, noise, numbered, numbers, sha
 
 from manifests import media
-from manifests.errors import BadAnswer, BadInput
+from manifests.errors import BadInput, BadOutput
 from manifests.records import Geometry, Span
 
 # ---------------------------------------------------------------------------------------------------------------- time
@@ -125,10 +125,10 @@ def test_conform_forgives_one_missing_frame_and_no_more(tmp_path: Path) -> None:
     media.conform(tmp_path / "one_less.mp4", tmp_path / "out.mp4", geometry)
     assert numbers(media.read_frames(tmp_path / "out.mp4")[0]) == [*range(16), 15]
     media.write_video(tmp_path / "two_less.mp4", numbered(15), 16)
-    with pytest.raises(BadAnswer, match="too short"):
+    with pytest.raises(BadOutput, match="too short"):
         media.conform(tmp_path / "two_less.mp4", tmp_path / "never.mp4", geometry)
     (tmp_path / "text.mp4").write_text("done!")
-    with pytest.raises(BadAnswer) as caught:
+    with pytest.raises(BadOutput) as caught:
         media.conform(tmp_path / "text.mp4", tmp_path / "never.mp4", geometry)
     assert caught.value.code == "not_a_video"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["one_less.mp4", "out.mp4", "text.mp4", "two_less.mp4"]

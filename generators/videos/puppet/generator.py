@@ -66,6 +66,11 @@ class Puppet(VideoGenerator):
         self._tracker = PeopleTracker()
         self._reader = DetailReader()
 
+    @classmethod
+    def capabilities_with(cls, options: base.Options) -> Capabilities:
+        """Its rate is an option."""
+        return cls.capabilities.model_copy(update={"fps": cast(PuppetOptions, options).fps})
+
     def setup(self) -> None:
         """Load the models."""
         self._tracker.setup()

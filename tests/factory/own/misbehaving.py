@@ -31,7 +31,7 @@ class Ticker(VideoGenerator):
     def run(self, request: VideoRequest, out: Path) -> Report:
         count = int(request.geometry.duration_s * 30) + 2
         g = request.geometry
-        levels = 16 + 8 * np.arange(count, dtype=np.uint8)
+        levels = 40 + 8 * np.arange(count, dtype=np.uint8)
         media.write_video(out, np.broadcast_to(levels[:, None, None, None], (count, g.height, g.width, 3)), 30)
         return Report()
 
@@ -58,7 +58,6 @@ class Killer(VideoGenerator):
 class KillerOnce(Ticker):
     """Takes its worker with it the first time."""
 
-    capabilities: ClassVar[Capabilities] = CAN
     options_type: ClassVar[type[Options]] = MarkOptions
 
     def run(self, request: VideoRequest, out: Path) -> Report:
@@ -83,7 +82,7 @@ class Dice(VideoGenerator):
 
 
 class FullDisk(VideoGenerator):
-    """Finds no room for its file until its mark is there; then a grey video."""
+    """Finds no room for its file until its mark is there; then a video that grows brighter."""
 
     capabilities: ClassVar[Capabilities] = CAN
     options_type: ClassVar[type[Options]] = MarkOptions
@@ -93,7 +92,8 @@ class FullDisk(VideoGenerator):
         if not Path(self.options.mark).exists():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(out))
         g = request.geometry
-        media.write_video(out, np.full((g.frames, g.height, g.width, 3), 60, np.uint8), g.fps)
+        levels = 60 + 8 * np.arange(g.frames, dtype=np.uint8)
+        media.write_video(out, np.broadcast_to(levels[:, None, None, None], (g.frames, g.height, g.width, 3)), g.fps)
         return Report()
 
 

@@ -1,0 +1,93 @@
+"""Generators of the user's own: a class in one file, named `path/gen.py:Class`.
+
+A process works with the file's text as it was when it was first asked for: the class that runs, the key of its work and what is sent to
+the workers then say the same, also when somebody edits the file meanwhile. A worker gets the text from the driver and needs no such file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+
+from generators.base import Capabilities, Generator, ImageGenerator, VideoGenerator
+from generators.weights import WEIGHTS
+from manifests.errors import BadRecipe
+
+_read: dict[str, str] = {}
+"""resolved path → text, of files of this machine"""
+_received: dict[str, str] = {}
+"""file, as the recipe names it → text that another process has read"""
+
+
+def is_own(kind: str) -> bool:
+    """Whether a kind names a file of the user's."""
+    return ".py:" in kind
+
+
+def text_of(kind: str) -> str:
+    """The text of the kind's file. Raises BadRecipe when it can't be read."""
+    file = kind.rpartition(":")[0]
+    if file in _received:
+        return _received[file]
+    path = _path(file)
+    if str(path) not in _read:
+        if not path.is_file():
+            raise BadRecipe(f"generator {kind!r}: {file} is no file.")
+        try:
+            _read[str(path)] = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as e:
+            raise BadRecipe(f"generator {kind!r}: {file} can't be read: {e}.") from None
+    return _read[str(path)]
+
+
+def texts_of(kinds: Iterable[str]) -> dict[str, str]:
+    """What `receive` takes, of all of the kinds that are the user's own."""
+    return {kind.rpartition(":")[0]: text_of(kind) for kind in kinds if is_own(kind)}
+
+
+def receive(texts: Mapping[str, str]) -> None:
+    """Let texts stand for files, whatever lies there on this machine."""
+    _received.update(texts)
+
+
+def read_again() -> None:
+    """Forget what the files of this machine said: a new run begins, and takes them as they are now."""
+    _read.clear()
+
+
+def class_in(kind: str) -> type[Generator]:
+    """The class behind a kind. Raises BadRecipe when its file can't be imported or the class is no generator."""
+    file, _, name = kind.rpartition(":")
+    found = getattr(_module(kind, file), name, None)
+    if not (isinstance(found, type) and issubclass(found, ImageGenerator | VideoGenerator)):
+        raise BadRecipe(f"generator {kind!r}: {file} has no class {name} derived from ImageGenerator or VideoGenerator.")
+    if not isinstance(getattr(found, "capabilities", None), Capabilities):
+        raise BadRecipe(f"generator {kind!r}: {name} declares no capabilities; see generators/base.py.")
+    if unknown := set(found.weights) - set(WEIGHTS):
+        raise BadRecipe(f"generator {kind!r}: unknown weights {', '.join(sorted(unknown))}; known: {', '.join(sorted(WEIGHTS))}.")
+    return found
+
+
+def _module(kind: str, file: str) -> ModuleType:
+    """The file as a module, once for each text."""
+    text, path = text_of(kind), str(_path(file))
+    name = f"motionpair_user_{hashlib.sha256(f'{path}:{text}'.encode()).hexdigest()[:12]}"
+    if name not in sys.modules:
+        module = ModuleType(name)
+        module.__file__ = path
+        linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)  # so that a traceback shows the lines that ran
+        sys.modules[name] = module
+        try:
+            exec(compile(text, path, "exec", dont_inherit=True), module.__dict__)
+        except Exception as e:
+            del sys.modules[name]
+            raise BadRecipe(f"generator {kind!r}: importing {file} failed: {type(e).__name__}: {e}") from e
+    return sys.modules[name]
+
+
+def _path(file: str) -> Path:
+    return Path(file).expanduser().resolve()
