@@ -28,6 +28,7 @@ BUILTIN: dict[str, str] = {
     "scail": "generators.videos.scail:Scail",
     "mocha": "generators.videos.mocha:Mocha",
     "wan_animate": "generators.videos.wan_animate:WanAnimate",
+    "wan_animate_cli": "generators.videos.wan_animate_cli:WanAnimateCLI",
     "qwen_edit": "generators.images.qwen_edit:QwenEdit",
     "flux2": "generators.images.flux2:Flux2",
     "command": "generators.videos.command:Command",

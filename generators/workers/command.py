@@ -32,7 +32,8 @@ Argument = str | tuple[str, ...]
 Values = Mapping[str, str | tuple[str, ...] | None]
 
 PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
-OOM = r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|std::bad_alloc|MemoryError"
+OOM = r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|std::bad_alloc|MemoryError|^exitcode\s*: -9\b"
+"""the last: torchrun ends with 1 whatever its ranks do, and tells in its report of one that was killed"""
 FULL_DISK = re.compile(r"No space left on device|Disk quota exceeded")
 KILLED, TERMINATED, NOT_FOUND = 137, 143, (126, 127)
 """exit codes: SIGKILL, as the kernel's own out-of-memory killer sends it; SIGTERM; no such program"""

@@ -12,10 +12,12 @@ from collections import deque
 from collections.abc import Iterable
 from typing import IO, Any
 
-LINES = 20
+LINES = 60
+"""torchrun's report alone takes forty, and what its rank said stands before"""
 LINE_CHARS, LONGEST_CHARS = 500, 1 << 16
 """what is kept of a line, and what of one that does not end"""
 LINE_END = re.compile(r"[\r\n]")
+RAISED = re.compile(r"[\w.]*(Error|Exception): \S")
 
 
 class Listener:
@@ -58,8 +60,11 @@ class Listener:
             thread.join(seconds)
 
     def last_words(self) -> str:
-        """The last line on standard error, else on standard output."""
-        return next((lines[-1] for lines in self._last.values() if lines), "it said nothing")
+        """The last line on standard error, else on standard output. Where that is a rule, as under torchrun's report, what was raised."""
+        lines = next((list(lines)[::-1] for lines in self._last.values() if lines), ["it said nothing"])
+        if re.search(r"\w", lines[0]):
+            return lines[0]
+        return next((line for pattern in (RAISED, re.compile(r".*\w")) for line in lines if pattern.match(line)), lines[0])
 
     def tail(self) -> str:
         """The last lines on standard error, else on standard output."""

@@ -119,6 +119,14 @@ def frames_in(video: Path) -> tuple[int, float]:
     return sum(1 for _ in reader), fps
 
 
+def size_in(video: Path) -> tuple[int, int]:
+    """Height and width."""
+    reader = imageio_ffmpeg.read_frames(str(video))
+    width, height = next(reader)["source_size"]
+    reader.close()
+    return height, width
+
+
 def spoil(path: Path, what: str) -> None:
     """What goes wrong with the file."""
     data = path.read_bytes()
