@@ -53,10 +53,7 @@ def flux2_klein(folder: Path) -> Path:
     tokenizer = _qwen_tokenizer()
     pipe = Flux2KleinPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=AutoencoderKLFlux2(
-            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, block_out_channels=(4, 4),
-            layers_per_block=1, latent_channels=4, norm_num_groups=1, sample_size=32,
-        ),
+        vae=_flux2_vae(AutoencoderKLFlux2),
         text_encoder=Qwen3ForCausalLM(
             Qwen3Config(
                 vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=27, num_attention_heads=2,
@@ -67,6 +64,38 @@ def flux2_klein(folder: Path) -> Path:
         transformer=Flux2Transformer2DModel(
             in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=48,
             axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
+        ),
+    )  # fmt: skip
+    return _saved(pipe, folder)
+
+
+def flux2_dev(folder: Path) -> Path:
+    """Flux2Pipeline, the one of FLUX.2 [dev], with some 150,000 parameters. Its prompt is read from layers 10, 20 and 30 of a Mistral 3."""
+    import torch
+    from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2Pipeline, Flux2Transformer2DModel
+    from transformers import Mistral3Config, Mistral3ForConditionalGeneration, PixtralImageProcessor, PixtralProcessor
+
+    _settled(torch)
+    tokenizer = _qwen_tokenizer("[IMG]", "[IMG_BREAK]", "[IMG_END]")
+    text = {
+        "model_type": "mistral", "vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 30,
+        "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 512,
+    }  # fmt: skip
+    vision = {
+        "model_type": "pixtral", "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 4,
+        "image_size": 28, "patch_size": 14,
+    }  # fmt: skip
+    config = Mistral3Config(
+        text_config=text, vision_config=vision, image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"), multimodal_projector_bias=False
+    )
+    pipe = Flux2Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=_flux2_vae(AutoencoderKLFlux2),
+        text_encoder=Mistral3ForConditionalGeneration(config),
+        tokenizer=PixtralProcessor(PixtralImageProcessor(), tokenizer, patch_size=14, chat_template=tokenizer.chat_template),
+        transformer=Flux2Transformer2DModel(
+            in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=48,
+            axes_dims_rope=(4, 4, 4, 4),
         ),
     )  # fmt: skip
     return _saved(pipe, folder)
@@ -140,6 +169,13 @@ def _saved(pipe: Any, folder: Path) -> Path:
     return folder
 
 
+def _flux2_vae(kind: Any) -> Any:
+    return kind(
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, block_out_channels=(4, 4),
+        layers_per_block=1, latent_channels=4, norm_num_groups=1, sample_size=32,
+    )  # fmt: skip
+
+
 def _t5_tokenizer() -> Any:
     from transformers import T5Tokenizer
 
@@ -147,13 +183,14 @@ def _t5_tokenizer() -> Any:
     return T5Tokenizer(vocab=[(piece, 0.0 if i < 3 else -float(i)) for i, piece in enumerate(pieces)], extra_ids=0)
 
 
-def _qwen_tokenizer() -> Any:
+def _qwen_tokenizer(*more_special: str) -> Any:
     """Bytes only, and the special tokens that the pipelines' prompts use."""
     from tokenizers.pre_tokenizers import ByteLevel
     from transformers import Qwen2Tokenizer
 
-    special = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
+    special = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", *more_special]
     vocabulary = {piece: i for i, piece in enumerate(["<|endoftext|>", *sorted(ByteLevel.alphabet())])}
     tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[], additional_special_tokens=special)
-    tokenizer.chat_template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    said = "{{ m.content if m.content is string else m.content[0].text }}"
+    tokenizer.chat_template = f"{{% for m in messages %}}<|im_start|>{{{{ m.role }}}}\n{said}<|im_end|>\n{{% endfor %}}"
     return tokenizer

@@ -1,4 +1,4 @@
-"""Qwen-Image-Edit and FLUX.2 through the real diffusers pipelines with tiny random weights; prompts and sizes without them."""
+"""Qwen-Image-Edit and FLUX.2 (Klein and [dev]) through the real diffusers pipelines with tiny random weights; prompts without them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def tiny_generators(folder: Path) -> dict[str, ImageGenerator]:
     tiny_models = pytest.importorskip("tiny_models")
     qwen = QwenEditOptions(weights=f"file:{tiny_models.qwen_edit(folder / 'qwen')}", **TINY)
     flux = Flux2Options(weights=f"file:{tiny_models.flux2_klein(folder / 'flux')}", **TINY)
-    return {"qwen_edit": QwenEdit(qwen), "flux2": Flux2(flux)}
+    dev = Flux2Options(weights=f"file:{tiny_models.flux2_dev(folder / 'dev')}", **TINY)
+    return {"qwen_edit": QwenEdit(qwen), "flux2": Flux2(flux), "flux2_dev": Flux2(dev)}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def generators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, I
         yield made
 
 
-@pytest.mark.parametrize("kind", ["qwen_edit", "flux2"])
+@pytest.mark.parametrize("kind", ["qwen_edit", "flux2", "flux2_dev"])
 def test_three_references_become_one_picture(kind: str, generators: dict[str, ImageGenerator], asked: ImageRequest, tmp_path: Path) -> None:
     """Every reference, its place in the list, the words and the seed change the picture; the same request gives the same bytes."""
     generator = generators[kind]
@@ -84,6 +85,11 @@ def test_three_references_become_one_picture(kind: str, generators: dict[str, Im
         seen["negative"] = painted(negative="hands")
     assert len(set(seen.values())) == len(seen)
     assert painted(pictures=dict(reversed(asked.pictures.items()))) == seen["as it is"], "the order is the roles', not the mapping's"
+
+
+def test_the_weights_say_which_pipeline_of_the_family(generators: dict[str, ImageGenerator]) -> None:
+    loaded = {name: type(generators[name]._pipe).__name__ for name in ("flux2", "flux2_dev")}  # type: ignore[attr-defined]
+    assert loaded == {"flux2": "Flux2KleinPipeline", "flux2_dev": "Flux2Pipeline"}
 
 
 def test_the_area_that_is_painted_is_scaled_to_the_geometry(
