@@ -47,8 +47,10 @@ class Sent:
 class StandinImages:
     """Use as a context manager; `url` is what a recipe's base_url would be. `fault` may be changed between requests."""
 
-    def __init__(self, fault: str = "") -> None:
+    def __init__(self, fault: str = "", gives_back: bool = False) -> None:
+        """`gives_back`: the first picture that was sent, unstretched, instead of a ramp."""
         self.fault = fault
+        self.gives_back = gives_back
         self.url = ""
         self.sent: list[Sent] = []
         self.fetched: list[dict[str, str]] = []
@@ -128,6 +130,8 @@ class StandinImages:
         if fault.startswith("url"):
             return {"data": [{"url": "file:///etc/passwd" if fault == "url_of_file" else f"{self._root}/files/painted.png"}]}
         data = painted(height // 2 if fault == "wrong_size" else height, width, black=fault == "black")
+        if self.gives_back:
+            data = given_back(self.sent[-1].files[0][2], height, width)
         if fault == "jpeg":
             data = cv2.imencode(".jpg", np.full((height, width, 3), 90, np.uint8))[1].tobytes()
         elif fault == "half_picture":
@@ -153,6 +157,18 @@ class StandinImages:
             request.transport.close()
             return answer
         return web.Response(body=data)
+
+
+def given_back(png: bytes, height: int, width: int) -> bytes:
+    """The picture as large as it fits, in the middle of its corner's colour."""
+    shown = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    assert shown is not None
+    ratio = min(height / shown.shape[0], width / shown.shape[1])
+    scaled = cv2.resize(shown, (round(shown.shape[1] * ratio), round(shown.shape[0] * ratio)), interpolation=cv2.INTER_AREA)
+    out = np.full((height, width, 3), shown[0, 0], np.uint8)
+    top, left = (height - scaled.shape[0]) // 2, (width - scaled.shape[1]) // 2
+    out[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled
+    return media.encode_png(out[..., ::-1])
 
 
 def painted(height: int, width: int, black: bool = False) -> bytes:
