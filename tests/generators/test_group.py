@@ -136,8 +136,8 @@ def test_a_rank_that_dies_takes_all_along(rank: int, group_of_ranks: Callable[[]
     with pytest.raises(ChildDied, match="ended with exit status") as died:
         child.call({"do": "die", "rank": rank}, 60)
     wait_for(0, marker, 5)
-    assert died.value.status == 1
-    assert type(as_response(died.value)) is MotionpairError
+    assert died.value.status == 1, "torchrun's own, whatever its ranks do"
+    assert isinstance(as_response(died.value), OutOfMemory), "killed, as the kernel does it that lacks memory"
 
 
 def test_a_group_that_takes_too_long_is_killed(group_of_ranks: Callable[[], tuple[Child, str]]) -> None:
@@ -193,6 +193,7 @@ def test_a_program_that_is_run_once_under_torchrun_ends_with_its_leash(tmp_path:
         (None, "", Transient),
         (137, "", OutOfMemory),
         (1, "torch.OutOfMemoryError: CUDA out of memory", OutOfMemory),
+        (1, "exitcode  : -9 (pid: 27197)  (SIGKILL)", OutOfMemory),
         (1, "OSError: [Errno 28] No space left on device", OutOfSpace),
         (127, "no such file", Transient),
         (143, "", Transient),
