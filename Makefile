@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/quickstart
+TEST_PROCESSES ?= 3
 
 .PHONY: demo test lint types bench clean
 
@@ -28,7 +29,7 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/.dev
 	for b in benchmarks/*.py; do $(BIN)/python $$b --quick || exit 1; done

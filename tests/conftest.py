@@ -27,6 +27,21 @@ NAMES = {
 """single, front: a man, 1080×1920, 60 fps, 100 frames; multi1 to multi4: the same man and a woman, four cameras; demo: a man on a roof
 who turns a somersault and a woman who walks past, 1768×994, 30 fps, 230 frames."""
 
+LONGEST = (
+    "factory/test_chaos.py", "factory/test_model_brain.py", "factory/test_run.py", "factory/test_stopping.py",
+    "factory/test_preemption.py", "factory/test_bad_days.py", "factory/test_faults.py", "factory/test_engine.py",
+    "agents/test_checker.py", "factory/test_real_pipeline.py", "factory/test_environments.py", "factory/test_run_on_s3.py",
+    "factory/test_regeneration.py", "factory/test_one_clip_twice.py",
+)  # fmt: skip
+"""Files that take longest, in the order in which several processes begin them, so that none is left over in the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In the processes of `pytest -n` the longest files come first."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        rank = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
 
 @pytest.fixture(scope="session")
 def sample_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asking import KEY, Opinion, ask, ask_all, good, question, spec
+from asking import KEY, FastClock, Opinion, ask, ask_all, good, question, spec
 from pydantic import BaseModel
 from scripted_server import Act, ScriptedServer, Seen, completion, error
 
@@ -244,7 +244,7 @@ def test_the_key_appears_nowhere(store: Store, tmp_path: Path, monkeypatch: pyte
     with ScriptedServer(script) as server:
         endpoint = spec(server, key_env="LOOKER_KEY", attempts=2)
         brain = OpenAIBrain(endpoint, store)
-        ended = ask_all(endpoint, store, [question(n) for n in range(70)])
+        ended = ask_all(endpoint, store, [question(n) for n in range(70)], FastClock(300))
     told = [repr(brain), str(vars(brain)), caplog.text]
     for end in ended:
         told.append(repr(end))
