@@ -36,7 +36,10 @@ def digest_of_sources(folder: str) -> str:
 def digest_of_file(path: str) -> str:
     """Of a file's content; its name where it is not on this machine. Read once by each process."""
     file = Path(path)
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else file.name
+    if not file.is_file():
+        return file.name
+    with file.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 @functools.cache

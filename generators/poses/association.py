@@ -163,6 +163,21 @@ def assign(costs: list[list[float | None]], skip: float) -> list[int | None]:
     return min(best.values(), key=lambda entry: entry[0])[1]
 
 
+def match(tracks: list[Track], recent: list[Track], seen: list[Sighting], frame: int, fps: float, most: int) -> None:
+    """Give a frame's sightings to the `recent` tracks that they fit best; the others begin `tracks` of their own while there are fewer than
+    `most` recent ones."""
+    costs = [[cost(track, s, frame, fps) for s in seen] for track in recent]
+    taken = set()
+    for track, column in zip(recent, assign(costs, skip=3.0), strict=True):
+        if column is not None:
+            track.add(frame, seen[column])
+            taken.add(column)
+    for column, sighting in enumerate(seen):
+        if column not in taken and len(recent) < most:
+            tracks.append(Track())
+            tracks[-1].add(frame, sighting)
+
+
 def painted_out(rgb_HWC: Bytes, bodies: list[Body]) -> Bytes:
     """The picture with these people painted grey."""
     out = rgb_HWC.copy() if bodies else rgb_HWC

@@ -206,7 +206,7 @@ class BlazePose:
     def body(self, rgb_HWC: Bytes, centre: Doubles, tip: Doubles) -> Body:
         """Landmarks and silhouette of the person whose hips are at `centre` and whose second point is at `tip` (pixels)."""
         crop = crop_of(centre, tip)
-        upright = _cut(rgb_HWC, crop)
+        upright = cut(rgb_HWC, crop)
         *read, silhouette = self._landmarker.run(_scaled(upright), *_READ, _SILHOUETTE)
         soft = 255.0 * sigmoid(silhouette[0, :, :, 0]) + 0.5
         return Body(
@@ -218,7 +218,7 @@ class BlazePose:
         """The body with what another crop shows of its joints; its silhouette stays. For several threads at once: waits while all
         `READERS` are busy."""
         crop = crop_of(centre, tip)
-        upright = _scaled(_cut(rgb_HWC, crop))
+        upright = _scaled(cut(rgb_HWC, crop))
         reader = self._readers.get()
         try:
             read = reader.run(upright, *_READ)
@@ -273,7 +273,7 @@ def _located(read: list[Any], crop: Crop) -> dict[str, Any]:
     }
 
 
-def _cut(rgb_HWC: Bytes, crop: Crop) -> Bytes:
+def cut(rgb_HWC: Bytes, crop: Crop) -> Bytes:
     """The upright crop; a picture that is much finer than the crop is halved first (the quickest way), so that nothing aliases."""
     matrix = crop.matrix()
     for _ in range(int(np.log2(max(1.0, crop.side / CROP_SIDE)))):

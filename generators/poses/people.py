@@ -10,6 +10,7 @@ import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from queue import SimpleQueue
+from typing import ClassVar, cast
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from generators.masks.refine import EdgeRefiner
 from generators.poses import association, sides, silhouettes, smoothing
 from generators.poses.association import REENTRY_S, Sighting, Track
 from generators.poses.blazepose import CROP_SIDE, READERS, BlazePose, Body, Detection, pasted
+from generators.poses.extractor import ExtractorOptions, Facts, PoseExtractor, PoseOptions
 from generators.poses.faces import head_region
 from generators.poses.lookout import Lookout
 from generators.poses.networks import FaceNet
@@ -66,8 +68,16 @@ SIDE_ROUNDS = 2
 START_FRAMES = 3
 
 
-class PeopleTracker:
+class PeopleTracker(PoseExtractor):
     """Poses and silhouettes of the people in videos and pictures. The models are loaded on first use."""
+
+    facts: ClassVar[Facts] = Facts(what="33 landmarks in the plane and in space, silhouettes", weights_licence="Apache-2.0")
+    options_type: ClassVar[type[ExtractorOptions]] = PoseOptions
+    weights: ClassVar[tuple[str, ...]] = ("pose_detection", "pose_landmark", "face_landmark")
+
+    @classmethod
+    def build(cls, options: ExtractorOptions, masks: MaskExtractor) -> PeopleTracker:
+        return cls(cast(PoseOptions, options).max_people, masks)
 
     def __init__(self, max_people: int = 6, extractor: MaskExtractor | None = None) -> None:
         """`extractor` draws the masks; by default `EdgeRefiner`. Raises BadInput for a number of people that isn't one."""
@@ -97,7 +107,7 @@ class PeopleTracker:
 
     def still(self, image_HWC: Bytes) -> People:
         """The people of one picture, left to right (T = 1). Nobody: `count` is 0. Raises BadInput for what is no RGB picture."""
-        _check(image_HWC, 3)
+        check_pixels(image_HWC, 3)
         people = self._in_still(image_HWC, STILL_THRESHOLDS[0])
         return people if people.count else self._in_still(image_HWC, STILL_THRESHOLDS[1])
 
@@ -112,9 +122,7 @@ class PeopleTracker:
 
     def track(self, frames_THWC: Bytes, fps: float) -> People:
         """The people of a video, by first appearance, then left to right. Raises BadInput for what are no RGB frames."""
-        _check(frames_THWC, 4)
-        if not 0 < fps < 1000:
-            raise BadInput(f"fps is {fps:g}, it must lie between 0 and 1000")
+        check_pixels(frames_THWC, 4, fps)
         tracks: list[Track] = []
         with Lookout(self.model, frames_THWC, fps) as lookout:
             for frame, rgb in enumerate(frames_THWC):
@@ -133,16 +141,7 @@ class PeopleTracker:
                     seen.append(sighting)
         seen = association.distinct(seen)
         association.mark_crowded(seen)
-        costs = [[association.cost(track, s, frame, fps) for s in seen] for track in recent]
-        taken = set()
-        for track, column in zip(recent, association.assign(costs, skip=3.0), strict=True):
-            if column is not None:
-                track.add(frame, seen[column])
-                taken.add(column)
-        for column, sighting in enumerate(seen):
-            if column not in taken and len(recent) < 2 * self.max_people:
-                tracks.append(Track())
-                tracks[-1].add(frame, sighting)
+        association.match(tracks, recent, seen, frame, fps, 2 * self.max_people)
 
     def _expected(self, recent: list[Track], rgb_HWC: Bytes, frame: int) -> list[Sighting]:
         """Look where those who were seen a frame ago must be, the surest first, with everybody else nearby painted out."""
@@ -190,14 +189,13 @@ class PeopleTracker:
         for track in sorted(tracks, key=lambda t: -len(t.sightings)):
             self._extend(track, tracks, frames_THWC)
         tracks = association.without_ghosts(association.joined(tracks, fps))
-        least = min(LEAST_SHARE * count, LEAST_S * fps)
-        tracks = [t for t in tracks if len(t.sightings) >= least and self._is_somebody(t, frames_THWC)]
+        tracks = [t for t in tracks if len(t.sightings) >= least_frames(count, fps) and self._is_somebody(t, frames_THWC)]
         for track in tracks:
             self._look_into_gaps(track, frames_THWC, fps)
             self._look_at_start(track, frames_THWC)
-        tracks = self._of_interest(tracks)
+        tracks = of_interest(tracks, self.max_people)
         self._settle(tracks, frames_THWC)
-        tracks.sort(key=lambda t: (t.first, float(t.sightings[t.first].body.landmarks_33x3[:, 0].mean())))
+        tracks.sort(key=in_order)
         people = people_of(tracks, frames_THWC.shape[:3], fps)
         return replace(people, masks_PTHW=self._extractor.extract(frames_THWC, people))
 
@@ -317,12 +315,23 @@ class PeopleTracker:
         centre, up = body.crop.centre, body.crop.turn_22 @ np.array([0.0, -0.4 * body.crop.side])
         return [self.model.reread(rgb_HWC, body, centre, centre + grow * turned(up, turn)) for grow, turn in crops]
 
-    def _of_interest(self, tracks: list[Track]) -> list[Track]:
-        """Without bystanders; the tallest `max_people` at most."""
-        heights = [track_height(t) for t in tracks]
-        tallest = max(heights, default=0.0)
-        order = sorted(range(len(tracks)), key=lambda i: -heights[i])[: self.max_people]
-        return [tracks[i] for i in sorted(order) if heights[i] >= BYSTANDER * tallest]
+
+def least_frames(count: int, fps: float) -> float:
+    """In how many of `count` frames somebody has to be seen, or it was a mistake."""
+    return min(LEAST_SHARE * count, LEAST_S * fps)
+
+
+def of_interest(tracks: list[Track], most: int) -> list[Track]:
+    """Without bystanders; the tallest `most` at most."""
+    heights = [track_height(t) for t in tracks]
+    tallest = max(heights, default=0.0)
+    order = sorted(range(len(tracks)), key=lambda i: -heights[i])[:most]
+    return [tracks[i] for i in sorted(order) if heights[i] >= BYSTANDER * tallest]
+
+
+def in_order(track: Track) -> tuple[int, float]:
+    """By first appearance, then left to right."""
+    return track.first, float(track.sightings[track.first].body.landmarks_33x3[:, 0].mean())
 
 
 def people_of(tracks: list[Track], shape_THW: tuple[int, ...], fps: float) -> People:
@@ -382,8 +391,11 @@ def _explains(body: Body, found: Detection) -> bool:
     return bool(near or face)
 
 
-def _check(array: Bytes, dimensions: int) -> None:
+def check_pixels(array: Bytes, dimensions: int, fps: float = 1.0) -> None:
+    """Raises BadInput for what is no RGB picture (3 dimensions) or video (4), or no frame rate."""
     shape: tuple[int, ...] = getattr(array, "shape", ())
     if getattr(array, "dtype", None) != np.uint8 or len(shape) != dimensions or shape[-1] != 3 or min(shape) < 1:
         layout = "HWC" if dimensions == 3 else "THWC"
         raise BadInput(f"expected RGB uint8 pixels in layout {layout}, got {getattr(array, 'dtype', type(array).__name__)} {shape}")
+    if not 0 < fps < 1000:
+        raise BadInput(f"fps is {fps:g}, it must lie between 0 and 1000")
