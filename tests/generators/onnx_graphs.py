@@ -109,7 +109,7 @@ def brightest(path: Path) -> Path:
     constants = {
         "from": np.array([0]), "to": np.array([1]), "axis": np.array([1]),
         "x_twice": np.array([1, 1, 2], np.float32),
-        "y_twice": np.array([1, 1, 2], np.float32), 
+        "y_twice": np.array([1, 1, 2], np.float32),
         "x_shape": np.array([1, 133, 2 * POSE_WH[0]]), "y_shape": np.array([1, 133, 2 * POSE_WH[1]]),
     }  # fmt: skip
     shapes = {"simcc_x": (1, 133, 2 * POSE_WH[0]), "simcc_y": (1, 133, 2 * POSE_WH[1])}
