@@ -8,7 +8,7 @@ from dataclasses import fields
 
 from factory import loop, stages, steps
 from factory.plan import Job
-from generators import weights
+from generators import extractors, weights
 from manifests.recipe import Recipe
 from manifests.records import Candidate, digest_of
 
@@ -25,6 +25,7 @@ class Asked:
         """`recipe_digest`: of what the recipe says about the dataset."""
         codes = [steps.code_of(spec.kind, spec.options) for _, spec in sorted(recipe.generators.items())]
         generators = sorted({module for modules, _ in codes for module in modules})
+        generators += extractors.stands_on(extractors.Extraction.of(recipe.extractors)).modules
         tools = [tool.module for of in steps.TOOLS.values() for tool in of]
         self._candidates: dict[int, tuple[Candidate, str]] = {}
         """by identity; they are held, so that no other object gets it"""

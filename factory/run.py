@@ -30,7 +30,7 @@ from factory.sources import Finder
 from factory.stages import Stages
 from factory.stopping import GRACE_S, Stop, Stopped, to_its_end
 from factory.workplace import Workplace
-from generators import registry
+from generators import extractors, registry
 from manifests.costs import write_costs
 from manifests.errors import BadRecipe, Damaged, MotionpairError
 from manifests.ledger import JobState, Ledger
@@ -259,6 +259,7 @@ def recipe_digest(recipe: Recipe) -> str:
     for part in value["slices"].values():
         del part["acceptance"]
     del value["gallery"]
+    value["extractors"] = extractors.stands_on(extractors.Extraction.of(recipe.extractors)).content
     value["agents"]["brain"].pop("endpoint")
     folder = value["agents"].pop("prompts")  # what they say is part of the dataset, where they lie is not
     value["agents"]["instructions"] = [prompts.text_of(role, folder) for role in ROLES] if value["agents"]["brain"]["model"] else []

@@ -36,6 +36,7 @@ from factory.work.showing import (
     ShowSourcesRequest,
 )
 from generators import registry
+from generators.extractors import Extraction
 from manifests.errors import Rejected
 from manifests.recipe import GeneratorSpec, JobBudget, Recipe
 from manifests.records import Analysis, Artifact, Candidate, Digest, Exhibit, FrameBoxes, Frozen, Prints, Prompt, Selection, Verdict
@@ -79,6 +80,7 @@ class Stages:
         self._checker = recipe.agents.checker
         self._eyes = recipe.agents.brain.model is not None
         self._agents_pool = "agents" if "agents" in recipe.pools else "cpu"
+        self._extraction, self._analysis_pool = Extraction.of(recipe.extractors), recipe.extractors.pool or "cpu"
 
     @property
     def budget(self) -> JobBudget:
@@ -108,14 +110,16 @@ class Stages:
         if job.task != "replacement" and len(driven) < len(analysis.people):
             raise Rejected("somebody else is seen in a part of the span, whom the driving video would not show", "others_present")
         request = clips.ReferenceRequest(
-            span=job.span, shot=job.shot, min_gap_s=self._recipe.reference.min_gap_s, analysis=analysis, driven=driven
-        )
-        reference = await self._memo.call(clips.find_reference, request, charge=job.charge, pool="cpu")
+            span=job.span, shot=job.shot, min_gap_s=self._recipe.reference.min_gap_s, analysis=analysis, driven=driven,
+            extraction=self._extraction,
+        )  # fmt: skip
+        reference = await self._memo.call(clips.find_reference, request, charge=job.charge, pool=self._analysis_pool)
         return Clip(cut.target, analysis, driven, reference)
 
     async def analyze(self, job: Job, video: Artifact) -> Analysis:
         """Everybody in a video."""
-        return await self._memo.call(clips.analyze, clips.AnalyzeRequest(video=video), charge=job.charge, pool="cpu")
+        request = clips.AnalyzeRequest(video=video, extraction=self._extraction)
+        return await self._memo.call(clips.analyze, request, charge=job.charge, pool=self._analysis_pool)
 
     async def select(self, job: Job, clip: Clip) -> tuple[Casting, ...]:
         """Candidate Selector: castings, best first, as many as the budget allows. Raises Rejected when there is none."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from generators import own, registry, weights
+from generators import extractors, own, registry, weights
 from manifests.records import Frozen, digest_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ TEXT_FINDER = Tool("generators.poses.lettering", ("text_detection",))
 FACE_READER = Tool("agents.measures.identity", ("face_finder", "face_identity"))
 SAFETY_NET = Tool("agents.measures.safety", ("nsfw",))
 TOOLS = {
-    "tracker": (TRACKER,), "detail_reader": (DETAIL_READER,), "text_finder": (TEXT_FINDER,), "networks": (FACE_READER, SAFETY_NET),
+    "tracker": (TRACKER,), "extractor": (TRACKER,), "detail_reader": (DETAIL_READER,), "text_finder": (TEXT_FINDER,),
+    "networks": (FACE_READER, SAFETY_NET),
 }  # fmt: skip
 """Attribute of the bench → what a step declares that uses it."""
 
@@ -143,6 +144,10 @@ def key_of(step: Step[Any, Any], request: Frozen) -> str:
         modules = (*modules, *generator)
         names |= set(made_by.weights)
         content["kind"] = kind.rpartition(":")[2]  # where the user keeps the file is no part of the work
+    if "extraction" in content:
+        found = extractors.stands_on(extractors.Extraction.model_validate(content["extraction"]))
+        content["extraction"] = found.content
+        modules, names = (*modules, *found.modules), names | found.weights
     return digest_of(
         {
             "step": step.name,

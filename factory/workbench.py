@@ -17,9 +17,11 @@ from typing import Any, Literal
 from agents.inspected import Networks
 from factory import steps
 from factory.steps import Step
-from generators import own, registry
+from generators import extractors, own, registry
 from generators.base import Generator
+from generators.extractors import Extraction
 from generators.poses.details import DetailReader
+from generators.poses.extractor import PoseExtractor
 from generators.poses.lettering import TextFinder
 from generators.poses.people import PeopleTracker
 from generators.poses.tracks import People
@@ -65,6 +67,7 @@ class Workbench:
         self._text_finder: TextFinder | None = None
         self.networks = Networks()
         """of the checker"""
+        self._extractors: dict[str, PoseExtractor] = {}
         self._generators: dict[str, Generator] = {}
         self._kept: list[Artifact] = []
         self._opened: set[str] = set()
@@ -166,6 +169,17 @@ class Workbench:
             self._tracker = PeopleTracker()
             self._tracker.setup()
         return self._tracker
+
+    def extractor(self, extraction: Extraction) -> PoseExtractor:
+        """Who finds the people, set up once for each of the recipe's extractions; the built-in one is `tracker`."""
+        if extraction == Extraction():
+            return self.tracker
+        name = digest_of(extraction)
+        if name not in self._extractors:
+            made = extractors.create(extraction)
+            made.setup()
+            self._extractors[name] = made
+        return self._extractors[name]
 
     @property
     def detail_reader(self) -> DetailReader:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from generators import own
+from generators import extractors, own
 from generators.base import Capabilities, Generator, Options
 from generators.weights import WEIGHTS
 from manifests.errors import BadRecipe
@@ -102,7 +102,7 @@ def check(recipe: Recipe, to_run: bool) -> None:
     The user's own files are taken as they are now, and stand until the next check.
     """
     own.read_again()
-    wrong: list[str] = []
+    wrong: list[str] = extractors.complaints(recipe)
     for name, spec in recipe.generators.items():
         can = capabilities_of(spec)
         wrong += [f"generators.{name}: {line}" for line in _not_to_run(recipe, name, can, to_run)]

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from manifests.agency import AgentsSpec
 from manifests.errors import BadRecipe
 from manifests.explain import nearest, validated
+from manifests.extraction import ExtractorsSpec, beside_recipe
 from manifests.records import Framing, Frozen, Task
 
 MAX_RECIPE_BYTES = 1_000_000
@@ -271,6 +272,7 @@ class Recipe(Frozen):
     budget_per_job: JobBudget = JobBudget()
     budget: RunBudget = RunBudget()
     agents: AgentsSpec = AgentsSpec()
+    extractors: ExtractorsSpec = ExtractorsSpec()
     generators: dict[Name, GeneratorSpec]
     pools: dict[Name, PoolSpec] = Field(default_factory=dict)
     release: ReleaseSpec = ReleaseSpec()
@@ -304,6 +306,8 @@ class Recipe(Frozen):
         for name, spec in self.generators.items():
             if spec.pool and spec.pool not in self.pools:
                 raise ValueError(f"generators.{name}.pool: {spec.pool!r} stands not under pools{nearest(spec.pool, self.pools)}")
+        if self.extractors.pool and self.extractors.pool not in self.pools:
+            raise ValueError(f"extractors.pool: {self.extractors.pool!r} stands not under pools{nearest(self.extractors.pool, self.pools)}")
         return self
 
     def pool_of(self, generator: str) -> str:
@@ -360,7 +364,7 @@ def _with_absolute_places(recipe: Recipe, folder: Path) -> Recipe:
         if not place.is_dir():
             raise BadRecipe(f"agents.prompts: {agents.prompts} is no folder beside the recipe.")
         agents = agents.model_copy(update={"prompts": str(place)})
-    return recipe.model_copy(update={"generators": made, "agents": agents})
+    return recipe.model_copy(update={"generators": made, "agents": agents, "extractors": beside_recipe(recipe.extractors, folder)})
 
 
 FILES_OF = {"comfyui": "workflow", "openai_edit": "mask"}

@@ -43,6 +43,7 @@ STEPS: dict[str, tuple[str, ...]] = {
 """stage → the steps that it asks for; `ask` are the built-in rules or the model, `eye` the model where there is one"""
 KEPT = 1000
 """pairs of which a choice remembers what they show"""
+ANALYSING = ("analyze", "find_reference")
 MEASURED_BY_AGENTS = ("ask_rules", "measure_picture", "measure_video")
 
 NOTHING = Artifact(digest="0" * 64, size=0, suffix=".mp4")
@@ -92,6 +93,8 @@ def _place(recipe: Recipe, step: str) -> Key:
     if step == "eye" or (step == "ask" and eyes):
         return BRAIN, "ask_model"
     step = "ask_rules" if step == "ask" else step
+    if step in ANALYSING:
+        return recipe.extractors.pool or "cpu", step
     return (agents_pool(recipe) if step in MEASURED_BY_AGENTS or step.startswith("show_") else "cpu"), step
 
 

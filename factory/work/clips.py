@@ -12,6 +12,7 @@ from agents.measures.silhouette import joints_on_mask, mask_joints
 from factory.steps import DETAIL_READER, TRACKER, step
 from factory.work.spans import Findings, Shot, SpanInfo, find_shots, spans_of_shot
 from factory.workbench import Workbench
+from generators.extractors import Extraction
 from generators.poses.summary import describe, standing_height
 from generators.poses.tracks import People
 from manifests import media
@@ -134,13 +135,15 @@ def cut(request: CutRequest, bench: Workbench) -> Cut:
 
 class AnalyzeRequest(Frozen):
     video: Artifact
+    extraction: Extraction = Extraction()
 
 
 @step(depth=2, tools=(TRACKER, DETAIL_READER))
 def analyze(request: AnalyzeRequest, bench: Workbench) -> Analysis:
     """Everybody in a video: poses, silhouettes, hands, faces, looks."""
     frames, fps = media.read_frames(bench.file(request.video))
-    return analysis_of(frames, bench.detail_reader.read(frames, bench.tracker.track(frames, fps)), bench)
+    people = bench.extractor(request.extraction).track(frames, fps)
+    return analysis_of(frames, people if people.details is not None else bench.detail_reader.read(frames, people), bench)
 
 
 def analysis_of(frames_THWC: Frames, people: People, bench: Workbench) -> Analysis:
@@ -158,6 +161,7 @@ class ReferenceRequest(Frozen):
     analysis: Analysis
     """of the span"""
     driven: tuple[int, ...]
+    extraction: Extraction = Extraction()
 
 
 class Reference(Frozen):
@@ -177,7 +181,7 @@ def find_reference(request: ReferenceRequest, bench: Workbench) -> Reference:
     for instants, in_target in ((_outside(request), False), (_inside(span), True)):
         best: tuple[float, Frames, People] | None = None
         for image in media.read_instants(path, span, instants):
-            found = bench.tracker.still(image)
+            found = bench.extractor(request.extraction).still(image)
             chosen = _same_people(request, image, found)
             if chosen is None:
                 continue

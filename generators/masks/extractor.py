@@ -10,7 +10,7 @@ from manifests.errors import BadInput
 
 class MaskExtractor(Protocol):
     """Draws people's masks. The tracker calls one after it knows who is where; the built-in one is `generators.masks.refine.EdgeRefiner`,
-    and a video segmenter may take its place: `PeopleTracker(extractor=…)`."""
+    and a video segmenter may take its place. Those that a recipe can name also derive from `generators.poses.extractor.Extractor`."""
 
     def extract(self, frames_THWC: Bytes, people: People) -> Bytes:
         """masks_PTHW: soft masks (uint8, 0 to 255) of `people` in these RGB frames.

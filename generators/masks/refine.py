@@ -8,6 +8,7 @@ neighbouring frames and snap it to the edges with a guided filter.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from generators.masks.extractor import check_frames
 from generators.masks.grid import Box, Grid
 from generators.masks.guided import applied, applied_at, coefficients, planes
 from generators.masks.parts import ARM, RADIUS, Colours, Parts, bins_of, parts_of
+from generators.poses.extractor import Extractor, ExtractorOptions, Facts
 from generators.poses.silhouettes import nearest_first
 from generators.poses.tracks import Bytes, Floats, People
 
@@ -45,8 +47,15 @@ LOG_ODDS = np.log((np.arange(256, dtype=np.float32) + 2) / (257 - np.arange(256,
 SAME = np.exp(-0.5 * (np.arange(256, dtype=np.float32) / STEADY) ** 2)
 
 
-class EdgeRefiner:
+class EdgeRefiner(Extractor):
     """Implements `generators.masks.extractor.MaskExtractor` with no model of its own."""
+
+    facts: ClassVar[Facts] = Facts(what="the pose model's silhouettes, brought to the picture's edges")
+    options_type: ClassVar[type[ExtractorOptions]] = ExtractorOptions
+
+    @classmethod
+    def build(cls, options: ExtractorOptions) -> EdgeRefiner:
+        return cls()
 
     def __init__(self, threads: int = 2) -> None:
         self._threads = threads

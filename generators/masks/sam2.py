@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import cv2
 import numpy as np
@@ -20,10 +20,11 @@ import numpy.typing as npt
 from pydantic import Field
 
 from generators.masks.extractor import check_frames
+from generators.poses.extractor import Extractor, ExtractorOptions, Facts
 from generators.poses.tracks import BODY, INDEX, Bools, Bytes, People
+from generators.sources import digest_of_file
 from manifests.errors import BadOutput, Transient
 from manifests.masks import THRESHOLD
-from manifests.records import Frozen
 
 EXTRA = "pip install 'motionpair[sam2]'"
 CONFIGS = {"tiny": "t", "small": "s", "base-plus": "b+", "large": "l"}
@@ -43,7 +44,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 Logits = npt.NDArray[np.float32]
 
 
-class Sam2Options(Frozen):
+class Sam2Options(ExtractorOptions):
     """What may change the masks."""
 
     weights: str = "hf:facebook/sam2.1-hiera-large"
@@ -70,8 +71,34 @@ class Prompt:
     """1: the person, 0: somebody else"""
 
 
-class Sam2:
+class Sam2(Extractor):
     """A `MaskExtractor`: `PeopleTracker(extractor=Sam2())`."""
+
+    facts: ClassVar[Facts] = Facts(
+        what="masks by SAM2's video predictor, prompted by boxes and points",
+        code_licence="Apache-2.0",
+        weights_licence="Apache-2.0",
+        gpus=1,
+    )
+    options_type: ClassVar[type[ExtractorOptions]] = Sam2Options
+    requires: ClassVar[tuple[str, ...]] = ("torch", "torchvision", "sam2")
+
+    @classmethod
+    def build(cls, options: ExtractorOptions) -> Sam2:
+        return cls(cast(Sam2Options, options))
+
+    @classmethod
+    def facts_with(cls, options: ExtractorOptions) -> Facts:
+        """A checkpoint file is anybody's."""
+        strange = cast(Sam2Options, options).weights.startswith("file:")
+        change = {"weights_licence": "unclear", "accept_licence": True} if strange else {}
+        return super().facts_with(options).model_copy(update=change)
+
+    @classmethod
+    def keyed(cls, options: ExtractorOptions) -> dict[str, Any]:
+        """A checkpoint file counts by its content."""
+        kept, named = super().keyed(options), cast(Sam2Options, options).weights
+        return kept | ({"weights": digest_of_file(str(Path(named[5:]).expanduser()))} if named.startswith("file:") else {})
 
     def __init__(self, options: Sam2Options | None = None) -> None:
         self.options = options or Sam2Options()

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import importlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 import cv2
@@ -145,12 +146,25 @@ class NLF(PoseExtractor):
             with torch.inference_mode():
                 made = self._model.detect_smpl_batched(images)
             for answer in _answers(made, len(some)):
-                yield [_look(answer, i, size_hw) for i in range(len(answer["joints"]))]
+                yield [_look(answer, i, size_hw) for i in range(len(answer.joints_Nx24x3))]
 
 
-def _answers(made: Any, count: int) -> Iterator[dict[str, Doubles | None]]:
-    """Per frame: joints N×24×3 and vertices N×6890×3 in metres, joints in the picture N×24×2, uncertainties N×24 (mm), scores N; None
-    where the model does not tell. Raises BadOutput for anything else."""
+@dataclass(frozen=True)
+class Answer:
+    """Everybody in one frame."""
+
+    joints_Nx24x3: Doubles
+    """metres, in the camera's space, as are"""
+    vertices_NxVx3: Doubles | None
+    flat_Nx24x2: Doubles | None
+    """the joints in the picture, as the model has them"""
+    doubts_Nx24: Doubles | None
+    """uncertainties, millimetres"""
+    scores_N: Doubles
+
+
+def _answers(made: Any, count: int) -> Iterator[Answer]:
+    """Per frame. Raises BadOutput for anything else than NLF's answers."""
     joints = _part(made, ("joints3d_nonparam", "joints3d"), count, (JOINTS, 3))
     if joints is None:
         raise BadOutput(f"NLF answered with {_names(made)}; joints3d_nonparam or joints3d is needed", "bad_shape")
@@ -159,10 +173,13 @@ def _answers(made: Any, count: int) -> Iterator[dict[str, Doubles | None]]:
     doubts = _part(made, ("joint_uncertainties",), count, (JOINTS,))
     boxes = _part(made, ("boxes",), count, (5,))
     for t in range(count):
-        yield {
-            "joints": joints[t] / 1000, "vertices": None if vertices is None else vertices[t] / 1000, "flat": flat and flat[t],
-            "doubts": doubts and doubts[t], "scores": np.ones(len(joints[t])) if boxes is None else boxes[t][:, 4],
-        }  # fmt: skip
+        people = len(joints[t])
+        if any(part is not None and len(part[t]) != people for part in (vertices, flat, doubts, boxes)):
+            raise BadOutput(f"NLF's answers are of different numbers of people in frame {t}", "bad_shape")
+        yield Answer(
+            joints[t] / 1000, vertices[t] / 1000 if vertices else None, flat[t] if flat else None, doubts[t] if doubts else None,
+            boxes[t][:, 4] if boxes else np.ones(people),
+        )  # fmt: skip
 
 
 def _part(made: Any, names: tuple[str, ...], count: int, shape: tuple[int, ...]) -> list[Doubles] | None:
@@ -183,13 +200,13 @@ def _names(made: Any) -> str:
     return ", ".join(sorted(map(str, made))) if isinstance(made, dict) else type(made).__name__
 
 
-def _look(answer: dict[str, Any], i: int, size_hw: tuple[int, int]) -> Look:
+def _look(answer: Answer, i: int, size_hw: tuple[int, int]) -> Look:
     camera = Camera.of(size_hw)
-    joints, vertices = answer["joints"][i], None if answer["vertices"] is None else answer["vertices"][i]
+    joints, vertices = answer.joints_Nx24x3[i], None if answer.vertices_NxVx3 is None else answer.vertices_NxVx3[i]
     if joints[:, 2].min() < NEAREST_M:
         raise BadOutput(f"NLF puts a joint {joints[:, 2].min():.2f} m before the camera; are its answers in millimetres?", "bad_shape")
-    if answer["flat"] is not None:
-        gap = float(np.median(np.linalg.norm(camera.project(joints) - answer["flat"][i], axis=1)))
+    if answer.flat_Nx24x2 is not None:
+        gap = float(np.median(np.linalg.norm(camera.project(joints) - answer.flat_Nx24x2[i], axis=1)))
         if gap > CAMERA_SLACK_PX:
             raise BadOutput(
                 f"NLF's joints in the picture lie {gap:.0f} px from those in space seen through 55°: another lens", "bad_camera"
@@ -198,11 +215,11 @@ def _look(answer: dict[str, Any], i: int, size_hw: tuple[int, int]) -> Look:
     xy = camera.project(placed)
     hips = placed[[INDEX["left_hip"], INDEX["right_hip"]]].mean(axis=0)
     depth = (placed[:, 2:] - hips[2]) * camera.focal_px / hips[2]
-    belief = np.ones(33) if answer["doubts"] is None else _belief(answer["doubts"][i])
+    belief = np.ones(33) if answer.doubts_Nx24 is None else _belief(answer.doubts_Nx24[i])
     inside = ((xy >= 0) & (xy < [size_hw[1], size_hw[0]])).all(axis=1)
     return Look(
         np.concatenate([xy, depth], axis=1).astype(np.float32), (placed - hips).astype(np.float32),
-        np.where(inside, belief, 0.0).astype(np.float32), float(np.clip(answer["scores"][i], 0, 1)),
+        np.where(inside, belief, 0.0).astype(np.float32), float(np.clip(answer.scores_N[i], 0, 1)),
         None if vertices is None else silhouette(camera.project(vertices), size_hw),
     )  # fmt: skip
 
