@@ -98,6 +98,7 @@ def limits(can: Capabilities) -> str:
     out += ["sizes of its own"] if can.own_size else []
     out += ["turned like the reference"] if can.orientation == "reference" else []
     out += [f"{can.gpus:g} GPU{'s' if can.gpus > 1 else ''}"] if can.gpus else ["CPU"]
+    out += [f"needs {', '.join(sorted(can.needs))}"] if can.needs else []
     out += [f"derives {', '.join(sorted(can.inputs))}"] if can.inputs else []
     out += ["deterministic"] if can.deterministic else []
     return ", ".join(out)

@@ -57,6 +57,8 @@ class Capabilities(Frozen):
     gpus: float = Field(default=0.0, ge=0)
     inputs: frozenset[str] = frozenset()
     """what it needs beside clip and pictures and is derived from them, by name: "pose", "face", "background", "mask" …"""
+    needs: frozenset[str] = frozenset()
+    """what of the clip's people it can't do without and only some pose extractors give: "meshes" """
     views: bool = False
     """video generators: makes use of `VideoRequest.views`"""
     deterministic: bool = False

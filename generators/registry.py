@@ -25,6 +25,7 @@ BUILTIN: dict[str, str] = {
     "puppet": "generators.videos.puppet.generator:Puppet",
     "skeleton": "generators.poses.skeleton:Skeleton",
     "cylinders": "generators.poses.cylinders:Cylinders",
+    "mesh": "generators.poses.mesh:Mesh",
     "scail": "generators.videos.scail:Scail",
     "mocha": "generators.videos.mocha:Mocha",
     "wan_animate": "generators.videos.wan_animate:WanAnimate",
@@ -141,6 +142,9 @@ def _misfits(recipe: Recipe, generator: str, mode: str, people_min: float) -> li
     out = []
     if mode not in can.modes:
         out.append(f"{generator} ({spec.kind}) makes {', '.join(sorted(can.modes))}, not {mode}.")
+    if lacking := can.needs - extractors.gives(recipe):
+        given = f"extractors.poses is {recipe.extractors.poses.kind}"
+        out.append(f"{generator} ({spec.kind}) needs the clip's {', '.join(sorted(lacking))}; {given}, which gives none.")
     if people_min > can.people_max:
         out.append(f"{generator} ({spec.kind}) drives {can.people_max} people at once; the slice asks for at least {people_min:g}.")
     for height, width in asked.sizes:

@@ -19,7 +19,7 @@ from generators.poses import association, silhouettes
 from generators.poses.association import REENTRY_S, Sighting, Track
 from generators.poses.blazepose import CROP_SIDE, Body, crop_of, cut
 from generators.poses.people import in_order, least_frames, of_interest, people_of
-from generators.poses.tracks import Bytes, Floats, People
+from generators.poses.tracks import INDEX, Bytes, Floats, People
 from manifests.errors import BadOutput
 
 Doubles = npt.NDArray[np.float64]
@@ -144,3 +144,13 @@ def drawn(landmarks_33x3: Floats, visibility_33: Floats, matrix_23: Doubles, siz
         ears = at[[k for k in (7, 8, 0) if seen[k]]].mean(axis=0)
         cv2.circle(canvas, np.round(ears).astype(int).tolist(), max(1, round(HEAD * size)), 255, -1)
     return np.asarray(cv2.GaussianBlur(canvas, (0, 0), max(0.5, 0.03 * size)), np.uint8)
+
+
+def fill_face(landmarks_33xC: Doubles) -> None:
+    """Put the corners of eyes and mouth, which some models do not give, where a face with these eyes and this nose has them."""
+    left, right, nose = (landmarks_33xC[INDEX[name]] for name in ("left_eye", "right_eye", "nose"))
+    middle, across = (left + right) / 2, left - right
+    for side, eye, sign in (("left", left.copy(), 1.0), ("right", right.copy(), -1.0)):
+        landmarks_33xC[INDEX[f"{side}_eye_inner"]] = eye - sign * 0.25 * across
+        landmarks_33xC[INDEX[f"{side}_eye_outer"]] = eye + sign * 0.25 * across
+        landmarks_33xC[INDEX[f"mouth_{side}"]] = 2 * nose - middle + sign * 0.4 * across

@@ -240,11 +240,7 @@ def landmarks_of(joints_24x3: Doubles, vertices_Vx3: Doubles | None) -> Doubles:
     for name, vertex in TIP_OF.items():
         wrist = out[INDEX[f"{name.partition('_')[0]}_wrist"]]
         out[INDEX[name]] = (wrist + vertices_Vx3[vertex]) / 2
-    left, right, nose = (out[INDEX[name]] for name in ("left_eye", "right_eye", "nose"))
-    middle, across = (left + right) / 2, left - right
-    for side, eye, sign in (("left", left, 1.0), ("right", right, -1.0)):
-        out[INDEX[f"{side}_eye_inner"]], out[INDEX[f"{side}_eye_outer"]] = eye - sign * 0.25 * across, eye + sign * 0.25 * across
-        out[INDEX[f"mouth_{side}"]] = nose + (nose - middle) + sign * 0.4 * across
+    linking.fill_face(out)
     return out
 
 
