@@ -28,6 +28,13 @@ _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 _MP4_FIRST = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"sidx", b"pnot"}
 _ENTRY_BYTES = {b"stts": 8, b"ctts": 8, b"stss": 4, b"stsc": 12, b"stco": 4, b"co64": 8}
 """The decoder allocates what these tables declare, and a failed allocation ends the whole process."""
+_SAMPLE_ENTRY_BYTES = 78
+"""before the boxes of an avc1 entry (ISO/IEC 14496-12, 12.1.3)"""
+_PROFILES_8_BIT_420 = (66, 77, 100)
+"""H.264's Baseline, Main and High: what their decoders take is 4:2:0 with 8 bits"""
+_BT709 = b"nclx" + struct.pack(">HHHB", 1, 1, 1, 0)
+_UPRIGHT = struct.pack(">9I", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+"""a track's matrix that neither turns nor mirrors"""
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,40 @@ def examine(path: Path) -> Container:
     if end is not None and end > size:
         raise _truncated(path, f"it holds {size} of the {end} bytes that its header declares")
     return Container(kind)
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a file is an mp4 of the kind that `encode.write_video` makes, so that every decoder reads the same pixels out of it:
+    one track, H.264 with 4:2:0 in 8 bits, tagged BT.709 in limited range, square pixels, upright, at a constant rate, and nothing told of
+    who made it and when. For files that `examine` let pass."""
+    with path.open("rb") as stream:
+        index, _ = _find_index(stream, path.stat().st_size)
+    try:
+        return index is not None and _is_plain(index)
+    except (struct.error, ValueError, IndexError):
+        return False
+
+
+def _is_plain(index: bytes) -> bool:
+    inside = dict(_boxes(index))
+    tracks = [content for name, content in _boxes(index) if name == b"trak"]
+    tables = _video_tables(index)
+    if tables is None or len(tracks) != 1 or set(inside) - {b"mvhd", b"trak", b"udta"} or set(dict(_boxes(tracks[0]))) & {b"udta", b"meta"}:
+        return False
+    told = _child(inside.get(b"udta", b""), b"meta")[4:]  # ffmpeg writes an empty list
+    entries = list(_boxes(tables[b"stsd"][8:]))
+    if any(content for name, content in _boxes(told) if name != b"hdlr") or len(entries) != 1 or entries[0][0] != b"avc1":
+        return False
+    about = dict(_boxes(entries[0][1][_SAMPLE_ENTRY_BYTES:]))
+    header = _child(tracks[0], b"tkhd")
+    return (
+        set(about) <= {b"avcC", b"colr", b"btrt"}
+        and about[b"avcC"][1] in _PROFILES_8_BIT_420
+        and about[b"colr"] == _BT709
+        and header[-44:-8] == _UPRIGHT
+        and not any(inside[b"mvhd"][4:12])  # no time of making
+        and int.from_bytes(tables[b"stts"][4:8], "big") == 1
+    )
 
 
 def _kind(head: bytes) -> str | None:

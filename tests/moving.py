@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from factory.work.making import AnimateRequest
+from factory.workbench import Workbench
 from generators.base import ImageRequest, VideoRequest
 from generators.poses.tracks import INDEX, People
 from manifests import media
@@ -65,3 +68,14 @@ def image_request(folder: Path, **more: Any) -> ImageRequest:
         "clip_people": walkers(), "mode": "animation", "seed": 7,
     }  # fmt: skip
     return ImageRequest(**{**fields, **more})
+
+
+def stored_video_request(bench: Workbench, folder: Path, kind: str, options: dict[str, Any]) -> AnimateRequest:
+    """One walker to be animated, as a step is asked for it: clip, people and painted picture lie in the bench's store."""
+    source, people = video_request(folder), io.BytesIO()
+    source.clip_people.save(people)
+    put = bench.store.put
+    return AnimateRequest(
+        kind=kind, options=options, mode="animation", clip_video=put(source.clip, ".mp4"), clip=put(people.getvalue(), ".npz"),
+        driven=(0,), painted=(put(source.painted[0], ".png"),), prompt=source.prompt, geometry=GEOMETRY, seed=7,
+    )  # fmt: skip

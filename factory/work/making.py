@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import JsonValue
 
 from factory.steps import step
 from factory.workbench import Workbench
 from generators.base import ImageGenerator, ImageRequest, Mode, Report, VideoGenerator, VideoRequest, scene_beside
 from manifests import media
+from manifests.containers import is_plain
 from manifests.errors import BadInput
 from manifests.records import Artifact, Digest, Frozen, Geometry
 
@@ -86,7 +89,8 @@ class Synthetic(Frozen):
 
 @step(depth=6)
 def generate_video(request: AnimateRequest, bench: Workbench) -> Synthetic:
-    """The characters perform the clip's motion. What the generator wrote is brought to the pair's geometry by timestamp."""
+    """The characters perform the clip's motion. What the generator wrote is brought to the pair's geometry by timestamp, and to the one
+    coding that a release has."""
     generator = bench.generator(request.kind, dict(request.options))
     if not isinstance(generator, VideoGenerator):
         raise BadInput(f"{request.kind} makes no videos", "mode_unsupported")
@@ -100,10 +104,14 @@ def generate_video(request: AnimateRequest, bench: Workbench) -> Synthetic:
     )  # fmt: skip
     raw = bench.folder / "raw.mp4"
     report = generator.make(asked, raw)
-    probe, geometry = media.probe(raw), request.geometry
-    fits = (probe.frames, probe.width, probe.height) == (geometry.frames, geometry.width, geometry.height)
-    out = raw
-    if not fits or abs(probe.fps - geometry.fps) > 1e-3:
+    probe, out = media.probe(raw), raw
+    if not _is_as_released(raw, probe, request.geometry):
         out = bench.folder / "synthetic.mp4"
-        media.conform(raw, out, geometry)
+        media.conform(raw, out, request.geometry)
     return Synthetic(video=bench.keep(out, ".mp4"), raw_frames=probe.frames, raw_fps=round(probe.fps, 4), report=report)
+
+
+def _is_as_released(video: Path, seen: media.Probe, geometry: Geometry) -> bool:
+    """Whether a video is already of this geometry, in the one coding that all decoders read alike, and without words about its making."""
+    fits = (seen.frames, seen.width, seen.height) == (geometry.frames, geometry.width, geometry.height)
+    return fits and abs(seen.fps - geometry.fps) <= 1e-3 and is_plain(video)

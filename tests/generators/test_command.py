@@ -6,7 +6,6 @@ The table below is the fault matrix: each fault, the error that it has to become
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 import sys
 import time
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from moving import GEOMETRY, frames_of, image_request, video_request, walkers
+from moving import frames_of, image_request, stored_video_request, video_request, walkers
 
 from factory import steps
 from factory.work.making import AnimateRequest, generate_video
@@ -90,14 +89,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def stored(tmp_path: Path) -> tuple[Workbench, AnimateRequest]:
     """A bench over a real store that holds the clip, its people and a painted picture."""
-    bench, source = Workbench(str(tmp_path / "store"), {}), video_request(tmp_path / "material")
-    buffer = io.BytesIO()
-    source.clip_people.save(buffer)
-    put = bench.store.put
-    return bench, AnimateRequest(
-        kind="command", options=entry(), mode="animation", clip_video=put(source.clip, ".mp4"), clip=put(buffer.getvalue(), ".npz"),
-        driven=(0,), painted=(put(source.painted[0], ".png"),), prompt=source.prompt, geometry=GEOMETRY, seed=7,
-    )  # fmt: skip
+    bench = Workbench(str(tmp_path / "store"), {})
+    return bench, stored_video_request(bench, tmp_path / "material", "command", entry())
 
 
 def left(folder: Path) -> list[str]:
