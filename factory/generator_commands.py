@@ -133,8 +133,9 @@ def _here(lacking: list[str]) -> str:
 
 def _licences(can: Capabilities, cls: type[Generator] | None = None) -> str:
     from generators.weights import WEIGHTS
+    from generators.workers.declared import Declared
 
-    ours = cls is not None and cls.__module__.startswith("generators.") and not cls.__module__.endswith(".command")
+    ours = cls is not None and cls.__module__.startswith("generators.") and not issubclass(cls.options_type, Declared)
     code = can.code_licence or ("Apache-2.0" if ours else "not named")
     known = ", ".join(sorted({WEIGHTS[name].licence for name in cls.weights})) if cls is not None else ""
     weights = can.weights_licence or known or ("none" if ours else "not named")

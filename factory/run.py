@@ -310,6 +310,8 @@ async def run_recipe(
         prompts.check(recipe.agents.prompts)
     stop = Stop(grace_s)
     async with working(recipe, out, progress, address, store, stop, source) as run:
+        for line in [] if address else registry.lacking(recipe):
+            progress.say(clean(f"{line}; what is not made yet can't be made without"))
         try:
             return await stop.over(_whole(run))
         finally:

@@ -96,7 +96,7 @@ class Workbench:
             cost = self._cost(time.perf_counter() - began, job, slice_)
             about = {"key": key, "step": name, "artifacts": self._kept, "request": parsed.model_dump(mode="json"), "cost": cost}
             standing = self.store.put_outcome(Outcome.model_validate(outcome | about))
-        except Exception as e:
+        except (Exception, SystemExit) as e:  # some research code ends with sys.exit, and would take the loaded model along
             return {"type": "fault", **_fault(e).model_dump()}
         return {"type": "outcome", **standing.model_dump(mode="json")}
 
@@ -208,7 +208,7 @@ class Workbench:
         return made
 
 
-def _fault(error: Exception) -> Fault:
+def _fault(error: BaseException) -> Fault:
     details = "".join(traceback.format_exception(error))[-4000:]
     message = f"{type(error).__name__}: {error}" if not hasattr(error, "message") else str(error)
     if isinstance(error, OutOfSpace) or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import math
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -268,8 +269,10 @@ class ImageGenerator(Generator):
         """Write a PNG of the geometry's size to `out`, and, when it is known, the scene without the character to `scene_beside(out)`."""
 
     def verify(self, request: ImageRequest, out: Path) -> None:
-        """Raise BadOutput unless `out` is a picture of the right size that shows something."""
-        verifying.check_picture(out, (request.geometry.height, request.geometry.width))
+        """Raise BadOutput unless `out` is a picture of the right size that shows something, and its scene, if there is one, a picture."""
+        size = (request.geometry.height, request.geometry.width)
+        verifying.check_picture(out, size)
+        verifying.check_scene(scene_beside(out), size)
 
 
 class VideoGenerator(Generator):
@@ -321,7 +324,11 @@ def _whole_or_nothing(out: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        out.unlink(missing_ok=True)
+        for path in (out, scene_beside(out)):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
         raise
 
 

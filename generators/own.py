@@ -7,15 +7,16 @@ the workers then say the same, also when somebody edits the file meanwhile. A wo
 from __future__ import annotations
 
 import hashlib
+import inspect
 import linecache
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 
-from generators.base import Capabilities, Generator, ImageGenerator, VideoGenerator
+from generators.base import Capabilities, Generator, ImageGenerator, Options, VideoGenerator
 from generators.weights import WEIGHTS
-from manifests.errors import BadRecipe
+from manifests.errors import BadRecipe, MotionpairError
 
 _read: dict[str, str] = {}
 """resolved path → text, of files of this machine"""
@@ -67,9 +68,26 @@ def class_in(kind: str) -> type[Generator]:
         raise BadRecipe(f"generator {kind!r}: {file} has no class {name} derived from ImageGenerator or VideoGenerator.")
     if not isinstance(getattr(found, "capabilities", None), Capabilities):
         raise BadRecipe(f"generator {kind!r}: {name} declares no capabilities; see generators/base.py.")
+    if inspect.isabstract(found):
+        raise BadRecipe(f"generator {kind!r}: {name} does not define {', '.join(sorted(found.__abstractmethods__))}.")
+    if not (isinstance(found.options_type, type) and issubclass(found.options_type, Options)):
+        raise BadRecipe(f"generator {kind!r}: {name}.options_type is no class derived from Options.")
     if unknown := set(found.weights) - set(WEIGHTS):
         raise BadRecipe(f"generator {kind!r}: unknown weights {', '.join(sorted(unknown))}; known: {', '.join(sorted(WEIGHTS))}.")
     return found
+
+
+def created(cls: type[Generator], kind: str, options: Options) -> Generator:
+    """One of the user's own. Raises BadRecipe when its `__init__` does not do."""
+    try:
+        made = cls(options)
+    except MotionpairError:
+        raise
+    except Exception as e:
+        raise BadRecipe(f"generator {kind!r}: making one failed: {type(e).__name__}: {' '.join(str(e).split())}") from e
+    if getattr(made, "options", None) is None:
+        raise BadRecipe(f"generator {kind!r}: its __init__ does not keep the options; begin it with super().__init__(options).")
+    return made
 
 
 def _module(kind: str, file: str) -> ModuleType:
@@ -83,7 +101,7 @@ def _module(kind: str, file: str) -> ModuleType:
         sys.modules[name] = module
         try:
             exec(compile(text, path, "exec", dont_inherit=True), module.__dict__)
-        except Exception as e:
+        except (Exception, SystemExit) as e:  # one that is a program too must not end ours, as if all were done
             del sys.modules[name]
             raise BadRecipe(f"generator {kind!r}: importing {file} failed: {type(e).__name__}: {e}") from e
     return sys.modules[name]

@@ -83,7 +83,8 @@ def keyed(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def create(kind: str, options: dict[str, Any]) -> Generator:
     """A generator that is not set up yet. Raises BadRecipe for unknown kinds and options."""
     cls = class_of(kind, options)
-    return cls(options_of(cls, kind, options))
+    given = options_of(cls, kind, options)
+    return own.created(cls, kind, given) if own.is_own(kind) else cls(given)
 
 
 def licences_to_accept(can: Capabilities, weights: Iterable[str] = ()) -> list[str]:
@@ -104,9 +105,13 @@ def check(recipe: Recipe, to_run: bool) -> None:
     """
     own.read_again()
     wrong: list[str] = extractors.complaints(recipe)
-    for name, spec in recipe.generators.items():
-        can = capabilities_of(spec)
-        wrong += [f"generators.{name}: {line}" for line in _not_to_run(recipe, name, can, to_run)]
+    for name in recipe.generators:
+        try:
+            wrong += [f"generators.{name}: {line}" for line in _not_to_run(recipe, name, to_run)]
+        except BadRecipe as e:
+            wrong += [f"generators.{name}: {line.removeprefix('generators ')}" for line in e.message.splitlines()]
+    if wrong:
+        raise BadRecipe("\n".join(wrong))
     for name, part in recipe.slices.items():
         wrong += [f"slices.{name}: {line}" for line in _misfits(recipe, part.generator, part.task, part.where.people[0])]
         if part.task != "pose":
@@ -115,11 +120,12 @@ def check(recipe: Recipe, to_run: bool) -> None:
         raise BadRecipe("\n".join(dict.fromkeys(wrong)))
 
 
-def _not_to_run(recipe: Recipe, name: str, can: Capabilities, to_run: bool) -> list[str]:
+def _not_to_run(recipe: Recipe, name: str, to_run: bool) -> list[str]:
     """Why an entry can't be run with what the recipe says of it. Where it is installed and what has to be accepted is asked for only
     before a run."""
     spec, out = recipe.generators[name], []
     made = create(spec.kind, spec.options)
+    can = made.can
     pool = recipe.pools.get(recipe.pool_of(name))
     if can.gpus and pool and not pool.gpus:
         out.append(f"{spec.kind} needs a GPU; its pool {recipe.pool_of(name)!r} has gpus: 0.")
@@ -133,6 +139,18 @@ def _not_to_run(recipe: Recipe, name: str, can: Capabilities, to_run: bool) -> l
         out.append(f"{spec.kind} can be planned, but to run it the entry has to say {', '.join(names)}; see docs/generators.md.")
     if to_run and not spec.accept_licence and (why := licences_to_accept(can, made.weights)):
         out.append(f"{spec.kind}: {' and '.join(why)}; write `accept_licence: true` into the entry if you may use it.")
+    return out
+
+
+def lacking(recipe: Recipe) -> list[str]:
+    """What this machine lacks to run the recipe's slices in its own environment, a line for each entry."""
+    used = [name for part in recipe.slices.values() for name in (part.generator, *([] if part.task == "pose" else [part.painter]))]
+    out = []
+    for name in dict.fromkeys(used):
+        spec, pool = recipe.generators[name], recipe.pools.get(recipe.pool_of(name)) or PoolSpec()
+        made = create(spec.kind, spec.options)
+        if not (pool.python or pool.image or pool.command) and (what := made.missing(made.options)):
+            out.append(f"generators.{name}: here is {', '.join(what)}")
     return out
 
 

@@ -6,6 +6,7 @@ here is only a sound file: whether it shows the right thing is the checker's bus
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,17 @@ def check_video(out: Path, asked: Written, geometry: Geometry, people: People) -
 
 def check_picture(out: Path, size_hw: tuple[int, int]) -> None:
     """Raise BadOutput unless `out` is a picture of this size that shows something. Codes: no_output, half_written, wrong_size, black."""
+    if int(_picture(out, size_hw).max()) < NOTHING_LEVEL:
+        raise BadOutput("the picture is black", "black")
+
+
+def check_scene(scene: Path, size_hw: tuple[int, int]) -> None:
+    """Raise BadOutput when the empty scene is there and is no picture of this size; a dark one may be black. Codes as `check_picture`."""
+    if os.path.lexists(scene):
+        _picture(scene, size_hw)
+
+
+def _picture(out: Path, size_hw: tuple[int, int]) -> media.Image:
     _present(out)
     try:
         image_HWC = media.read_image(out)
@@ -77,9 +89,8 @@ def check_picture(out: Path, size_hw: tuple[int, int]) -> None:
         raise BadOutput(f"what was written can't be used: {e.message}", "half_written") from e
     height, width = image_HWC.shape[:2]
     if (height, width) != size_hw:
-        raise BadOutput(f"the picture is {width}×{height}, asked was {size_hw[1]}×{size_hw[0]}", "wrong_size")
-    if int(image_HWC.max()) < NOTHING_LEVEL:
-        raise BadOutput("the picture is black", "black")
+        raise BadOutput(f"{out.name} is {width}×{height}, asked was {size_hw[1]}×{size_hw[0]}", "wrong_size")
+    return image_HWC
 
 
 def _present(out: Path) -> None:

@@ -37,17 +37,27 @@ def asked_wait_s(headers: Mapping[str, str]) -> float | None:
         return None
 
 
+def address_trouble(base_url: str) -> str:
+    """Why an address can't be a service's, without quoting it; empty where it can."""
+    try:
+        parts = urlsplit(base_url)
+        known = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port)
+    except ValueError:
+        known = False
+    if not known:
+        return "base_url is an address like http://host:8000/v1, without user or password in it"
+    if parts.username or parts.password or parts.query:
+        return "base_url holds a user, password or query; keys come from the variable that key_env names, and only from it"
+    return ""
+
+
 def key_from(variable: str, base_url: str, where: str) -> str:
     """A service's key from the environment; empty where it wants none. `where` is the recipe's entry.
 
     Raises BadRecipe when the variable is not set or holds no key, and for an address that is none or holds a secret.
     """
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadRecipe(f"{where}.base_url is an address like http://host:8000/v1, without user or password in it.")
-    if parts.username or parts.password or parts.query:
-        only = "keys come from the variable that key_env names, and only from it"
-        raise BadRecipe(f"{where}.base_url holds a user, password or query; {only}.")
+    if trouble := address_trouble(base_url):
+        raise BadRecipe(f"{where}.{trouble}.")
     key = os.environ.get(variable, "").strip() if variable else ""
     if variable and not key:
         mend = "export it, or leave key_env out for a server that wants no key"

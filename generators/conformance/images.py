@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from generators import verifying
-from generators.base import INPUTS, ImageGenerator, ImageRequest, Mode, Report
+from generators.base import INPUTS, ImageGenerator, ImageRequest, Mode, Report, scene_beside
 from generators.conformance.kit import Broken, Kit, copied
 from manifests import media
 
@@ -41,7 +41,9 @@ class ImageKit(Kit[ImageRequest]):
         return self.generator.run(request, out)
 
     def check(self, request: ImageRequest, out: Path) -> None:
-        verifying.check_picture(out, (request.geometry.height, request.geometry.width))
+        size = (request.geometry.height, request.geometry.width)
+        verifying.check_picture(out, size)
+        verifying.check_scene(scene_beside(out), size)
 
     def declared(self) -> None:
         if self.can.modes != {"image"}:

@@ -126,7 +126,7 @@ class Kit(Generic[R]):
             state, told = "not asked", str(e)
         except Broken as e:
             self.broken(e.rule, e.words)
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             self.broken(rules[0], f"{type(e).__name__}: {e}")
             state, told = "not asked", "it did not come so far"
         for rule in rules:
@@ -248,7 +248,7 @@ class Kit(Generic[R]):
                 self.life(request, out)
             except MotionpairError:
                 pass
-            except Exception as e:
+            except (Exception, SystemExit) as e:
                 self.broken("names_errors", f"with {path.name} cut off it raised {type(e).__name__}: {e}")
             else:
                 continue  # it has no use for this file, or makes do with what is left of it
@@ -261,7 +261,7 @@ class Kit(Generic[R]):
             ask()
         except BadInput:
             return
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             raise Broken("refuses", f"{what}: {type(e).__name__} instead of BadInput: {e}") from e
         raise Broken("refuses", f"{what} was not refused")
 
@@ -271,7 +271,7 @@ class Kit(Generic[R]):
             ask()
         except BadOutput:
             return
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             raise Broken("verify_rejects", f"{what}: {type(e).__name__} instead of BadOutput: {e}") from e
         raise Broken("verify_rejects", f"{what} was taken for good")
 

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from generators import base
 from generators.base import Capabilities, ImageGenerator, ImageRequest, Mode, Report
-from generators.inputs import pictures
+from generators.images import references
 from generators.workers import command
 from generators.workers.command import CommandOptions, own_folder
 from manifests import media
@@ -86,8 +86,4 @@ def _fit(out: Path, geometry: Geometry) -> None:
         image_HWC = media.read_image(out)
     except BadInput:
         return  # `verify` says what is wrong with it
-    height, width = image_HWC.shape[:2]
-    scale = max(geometry.height / height, geometry.width / width)
-    scaled = pictures.resized(image_HWC, max(geometry.height, round(height * scale)), max(geometry.width, round(width * scale)))
-    top, left = (scaled.shape[0] - geometry.height) // 2, (scaled.shape[1] - geometry.width) // 2
-    media.write_png(out, scaled[top : top + geometry.height, left : left + geometry.width])
+    media.write_png(out, references.as_painted(image_HWC, geometry))

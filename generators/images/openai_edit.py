@@ -21,7 +21,7 @@ from manifests import media
 from manifests.errors import BadInput, BadOutput, BadRecipe
 from manifests.media import Image
 from manifests.records import Geometry
-from manifests.services import key_from
+from manifests.services import address_trouble, key_from
 
 WHERE = "generators (openai_edit)"
 SECRETS = re.compile(r"key|token|secret|password|authorization", re.IGNORECASE)
@@ -57,6 +57,13 @@ class OpenAIEditOptions(Options):
     """requests for one picture, while the service is busy or in trouble"""
     timeout_s: float = Field(default=600.0, gt=0)
     """for one picture, all attempts together; below the pool's"""
+
+    @field_validator("base_url")
+    @classmethod
+    def _an_address(cls, v: str) -> str:
+        if trouble := address_trouble(v):
+            raise ValueError(trouble.removeprefix("base_url "))
+        return v
 
     @field_validator("key_env")
     @classmethod

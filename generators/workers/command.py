@@ -104,10 +104,13 @@ class CommandOptions(Declared):
             raise ValueError(f"argv: unknown placeholder {{{unknown[0]}}}; there are {', '.join(sorted(known))}")
 
     def missing(self) -> list[str]:
-        """The program, where it is not on this machine."""
+        """The program, and the folder that it runs in, where they are not on this machine."""
         program = _parts(self.argv[0])[0]
-        found = shutil.which(os.path.join(self.cwd, program) if os.sep in program else program)
-        return [] if found else [f"no program {program}"]
+        place = os.path.join(self.cwd, program) if os.sep in program else program
+        out = [f"no folder {self.cwd}"] if self.cwd and not Path(self.cwd).is_dir() else []
+        if not shutil.which(place):
+            out.append(f"no right to execute {program}" if Path(place).is_file() and os.sep in program else f"no program {program}")
+        return out
 
 
 def _parts(argument: Argument) -> tuple[str, ...]:
@@ -216,11 +219,16 @@ def call(options: CommandOptions, values: Values, folder: Path, out: Path) -> No
     argv = filled(options.argv, {**values, "folder": str(folder), "out": str(target)})
     code, listener = _ended(options, argv, folder)
     found = [target] if not options.output else sorted(folder.glob(options.output))
-    whole = [path for path in found if path.is_file() and not path.is_symlink() and path.stat().st_size]
+    whole = [path for path in found if path.is_file() and path.stat().st_size and _lies_in(path, folder)]
     if code or len(whole) != 1:
         print(listener.tail(), file=sys.stderr, flush=True)  # a quarantined call shows what its worker said last
         raise _failure(options, argv[0], code, listener, len(whole))
     os.replace(whole[0], out)
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Whether it is a file of the folder itself, not one that a link on its way leads to."""
+    return not path.is_symlink() and path.resolve().is_relative_to(folder.resolve())
 
 
 def _ended(options: CommandOptions, argv: list[str], folder: Path) -> tuple[int, Listener]:

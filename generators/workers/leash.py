@@ -26,6 +26,9 @@ PR_SET_CHILD_SUBREAPER = 36
 """of <linux/prctl.h>"""
 
 
+END_S = 5.0
+
+
 class Leashed:
     """A command and all that it starts. `process` waits for its guard: its exit status and its streams are the command's."""
 
@@ -41,8 +44,8 @@ class Leashed:
         finally:
             os.close(reading)
 
-    def end(self, timeout_s: float = 5.0) -> int:
-        """Kill all of it, if it still runs; returns the exit status."""
+    def end(self, timeout_s: float = END_S) -> int:
+        """Kill all of it, if it still runs; returns the exit status. Raises subprocess.TimeoutExpired when it does not go."""
         if self._leash >= 0:
             os.close(self._leash)
             self._leash = -1
@@ -52,7 +55,8 @@ class Leashed:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.end()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it goes when the kernel can; what it was given up for is told
+            self.end()
 
 
 def guard(leash: int, command: Sequence[str]) -> int:

@@ -34,6 +34,8 @@ SILENCE_S = 60.0
 """without a sign of life, after which a child is taken for dead; it sends one a second unless something keeps Python from running"""
 LAST_LINES = 20
 """of the child's output that an error carries"""
+LONGEST_BYTES = 1 << 16
+"""of its standard error that are waited for without an end of line"""
 DRAIN_S = 2.0
 """for the last lines of a dead child to arrive"""
 TOLD = {kind.__name__: kind for kind in (BadInput, BadAnswer, Transient, OutOfMemory, OutOfSpace)} | {
@@ -217,7 +219,7 @@ class _Running:
             self._changed.notify_all()
 
     def _pass_on_all(self, stream: IO[bytes]) -> None:
-        for line in stream:
+        while line := stream.readline(LONGEST_BYTES):  # a progress bar ends no line for hours
             self._pass_on(line)
 
     def _pass_on(self, line: bytes) -> None:
