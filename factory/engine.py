@@ -20,7 +20,7 @@ from factory.metrics import Metrics, NoMetrics
 from factory.pool import Pool
 from factory.steps import Charge, Step
 from factory.worker import CommandWorker, Worker
-from generators import own, registry
+from generators import registry
 from manifests.errors import MotionpairError, OutOfMemory
 from manifests.ledger import Ledger
 from manifests.recipe import PoolSpec, Recipe
@@ -141,7 +141,7 @@ class Engine:
 
             spec = self._spec(name)
             made = ray.remote(CommandWorker if spec.command else Worker).options(**cluster.actor_options(spec))
-            texts = own.texts_of(entry.kind for entry in self._recipe.generators.values())
+            texts = registry.texts_of(self._recipe)
             about = (name, spec.gpus, spec.accelerator or "", texts, *((spec.command, spec.env) if spec.command else ()))
             tried: set[str] = set()
             lose = functools.partial(self._lost, name, spec)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from agents.inspected import Networks
 from factory import steps
 from factory.steps import Step
-from generators import extractors, own, registry
+from generators import extractors, registry, shipped
 from generators.base import Generator
 from generators.extractors import Extraction
 from generators.poses.details import DetailReader
@@ -57,9 +57,9 @@ class Workbench:
         self, store_url: str, files: dict[str, str], pool: str = "local", gpus: float = 0.0, accelerator: str = "",
         texts: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        """`files`: where clips and pictures lie, by digest; `texts`: of the user's own generator files, as the driver has read them."""
+        """`files`: where clips and pictures lie, by digest; `texts`: of the user's own files, as the driver has read them."""
         self.store = Store(store_url)
-        own.receive(texts or {})
+        shipped.receive(texts or {})
         self.pool, self.gpus, self.accelerator = pool, gpus, accelerator
         self._files = files
         self._tracker: PeopleTracker | None = None

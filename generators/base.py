@@ -221,6 +221,11 @@ class Generator(ABC):
         """What of a recipe's options may change pixels: that enters the step key. By default all of them, as they stand there."""
         return options
 
+    @classmethod
+    def texts(cls, options: Mapping[str, Any]) -> list[str]:
+        """Text files among a recipe's options, which it reads through `shipped`; by default none."""
+        return []
+
     @property
     def can(self) -> Capabilities:
         """What this one can do."""

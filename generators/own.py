@@ -1,7 +1,6 @@
 """Generators of the user's own: a class in one file, named `path/gen.py:Class`.
 
-A process works with the file's text as it was when it was first asked for: the class that runs, the key of its work and what is sent to
-the workers then say the same, also when somebody edits the file meanwhile. A worker gets the text from the driver and needs no such file.
+The file is one that is `shipped`: what counts is its text when the run began.
 """
 
 from __future__ import annotations
@@ -10,18 +9,13 @@ import hashlib
 import inspect
 import linecache
 import sys
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 
+from generators import shipped
 from generators.base import Capabilities, Generator, ImageGenerator, Options, VideoGenerator
 from generators.weights import WEIGHTS
 from manifests.errors import BadRecipe, MotionpairError
-
-_read: dict[str, str] = {}
-"""resolved path → text, of files of this machine"""
-_received: dict[str, str] = {}
-"""file, as the recipe names it → text that another process has read"""
 
 
 def is_own(kind: str) -> bool:
@@ -31,33 +25,16 @@ def is_own(kind: str) -> bool:
 
 def text_of(kind: str) -> str:
     """The text of the kind's file. Raises BadRecipe when it can't be read."""
-    file = kind.rpartition(":")[0]
-    if file in _received:
-        return _received[file]
-    path = _path(file)
-    if str(path) not in _read:
-        if not path.is_file():
-            raise BadRecipe(f"generator {kind!r}: {file} is no file.")
-        try:
-            _read[str(path)] = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as e:
-            raise BadRecipe(f"generator {kind!r}: {file} can't be read: {e}.") from None
-    return _read[str(path)]
+    file = file_of(kind)
+    try:
+        return shipped.text_of(file)
+    except ValueError as e:
+        raise BadRecipe(f"generator {kind!r}: {file} {e}.") from None
 
 
-def texts_of(kinds: Iterable[str]) -> dict[str, str]:
-    """What `receive` takes, of all of the kinds that are the user's own."""
-    return {kind.rpartition(":")[0]: text_of(kind) for kind in kinds if is_own(kind)}
-
-
-def receive(texts: Mapping[str, str]) -> None:
-    """Let texts stand for files, whatever lies there on this machine."""
-    _received.update(texts)
-
-
-def read_again() -> None:
-    """Forget what the files of this machine said: a new run begins, and takes them as they are now."""
-    _read.clear()
+def file_of(kind: str) -> str:
+    """The file that a kind names."""
+    return kind.rpartition(":")[0]
 
 
 def class_in(kind: str) -> type[Generator]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from generators import extractors, own
+from generators import extractors, own, shipped
 from generators.base import Capabilities, Generator, Options
 from generators.weights import WEIGHTS
 from manifests.errors import BadRecipe
@@ -101,9 +101,9 @@ def licences_to_accept(can: Capabilities, weights: Iterable[str] = ()) -> list[s
 def check(recipe: Recipe, to_run: bool) -> None:
     """Hold every slice against the capabilities of its generators. Raises BadRecipe with one line per misfit.
 
-    The user's own files are taken as they are now, and stand until the next check.
+    The user's own files and workflows are taken as they are now, and stand until the next check.
     """
-    own.read_again()
+    shipped.read_again()
     wrong: list[str] = extractors.complaints(recipe)
     for name in recipe.generators:
         try:
@@ -140,6 +140,17 @@ def _not_to_run(recipe: Recipe, name: str, to_run: bool) -> list[str]:
     if to_run and not spec.accept_licence and (why := licences_to_accept(can, made.weights)):
         out.append(f"{spec.kind}: {' and '.join(why)}; write `accept_licence: true` into the entry if you may use it.")
     return out
+
+
+def texts_of(recipe: Recipe) -> dict[str, str]:
+    """The text files that workers are sent, by how the recipe names them. Raises BadRecipe when one can't be read."""
+    found: dict[str, str] = {}
+    for spec in recipe.generators.values():
+        if own.is_own(spec.kind):
+            found[own.file_of(spec.kind)] = own.text_of(spec.kind)
+        for file in class_of(spec.kind, spec.options).texts(spec.options):
+            found[file] = shipped.text_of(file)
+    return found
 
 
 def lacking(recipe: Recipe) -> list[str]:

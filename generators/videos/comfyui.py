@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -66,6 +67,11 @@ class ComfyUI(VideoGenerator):
     def keyed(cls, options: dict[str, Any]) -> dict[str, Any]:
         """The workflow counts by what it says; who runs it, and how long that may take, does not."""
         return queueing.keyed(options)
+
+    @classmethod
+    def texts(cls, options: Mapping[str, Any]) -> list[str]:
+        """The workflow."""
+        return [str(options["workflow"])]
 
     def __init__(self, options: base.Options | None = None) -> None:
         super().__init__(options)

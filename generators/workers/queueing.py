@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
+from generators import shipped
 from generators.workers import workflow
 from generators.workers.comfyui import Away, Job, Made, Server, address_of, outputs_of
 from generators.workers.command import own_folder
@@ -69,7 +70,7 @@ class ComfyOptions(Declared):
         return self
 
     def template(self) -> Workflow:
-        """The workflow as the file says now."""
+        """The workflow as its file said when the run began."""
         return workflow.load(self.workflow, self.slots, self.output)
 
     def checked(self, known: frozenset[str], needed: frozenset[str]) -> None:
@@ -88,15 +89,15 @@ def keyed(options: dict[str, Any]) -> dict[str, Any]:
     path, output = str(options.get("workflow")), str(options.get("output") or "")
     slots = tuple((name, tuple(places)) for name, places in sorted(_listed(options.get("slots") or {}).items()))
     try:
-        said = _digest(path, Path(path).stat().st_mtime_ns, slots, output)
-    except (OSError, ValueError) as e:
+        said = _digest(path, shipped.text_of(path), slots, output)
+    except ValueError as e:
         raise BadRecipe(f"generators (comfyui): {e}") from None
     kept = {name: value for name, value in options.items() if name not in UNKEYED | {"slots", "output"}}
     return {**kept, "workflow": said}
 
 
 @functools.lru_cache(maxsize=64)
-def _digest(path: str, changed_ns: int, slots: tuple[tuple[str, tuple[str, ...]], ...], output: str) -> str:
+def _digest(path: str, _text: str, slots: tuple[tuple[str, tuple[str, ...]], ...], output: str) -> str:
     return workflow.load(path, dict(slots), output).digest()
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from generators import shipped
 from manifests.records import digest_of
 
 Value = str | int | float
@@ -19,7 +19,6 @@ Nodes = dict[str, dict[str, Any]]
 BETWEEN = ".inputs."
 PREFIX = "filename_prefix"
 """what nodes that save files call the beginning of their names"""
-BYTES_MAX = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -81,13 +80,12 @@ def load(path: str, slots: Mapping[str, tuple[str, ...]], output: str) -> Workfl
 
 
 def _nodes(path: str) -> Nodes:
-    file = Path(path)
-    if not file.is_file():
-        raise ValueError(f"workflow {path}: no such file here; it has to lie under the same path on every node")
-    if file.stat().st_size > BYTES_MAX:
-        raise ValueError(f"workflow {path}: {file.stat().st_size} bytes; a workflow has at most {BYTES_MAX}")
     try:
-        data = json.loads(file.read_bytes())
+        text = shipped.text_of(path)
+    except ValueError as e:
+        raise ValueError(f"workflow {path} {e}") from None
+    try:
+        data = json.loads(text)
     except (ValueError, RecursionError) as e:
         raise ValueError(f"workflow {path} is no JSON: {' '.join(str(e).split())}") from None
     if isinstance(data, dict) and isinstance(data.get("nodes"), list):

@@ -19,7 +19,7 @@ from engine_parts import ours
 from own.telling import TellRequest, Told, tell
 
 from factory.steps import Charge, key_of
-from generators import own, registry
+from generators import registry, shipped
 from manifests.errors import BadRecipe
 from manifests.recipe import GeneratorSpec
 
@@ -108,7 +108,7 @@ def test_a_new_run_takes_the_file_as_it_is_then(file: Path) -> None:
     edit(file)
     assert registry.create(kind, {}).word() == "first"  # type: ignore[attr-defined]
     assert key_of(tell, request) == key
-    own.read_again()
+    shipped.read_again()
     assert registry.create(kind, {}).word() == "second"  # type: ignore[attr-defined]
     assert key_of(tell, request) != key
     assert first.word() == "first"  # type: ignore[attr-defined]

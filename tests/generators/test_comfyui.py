@@ -245,7 +245,7 @@ def test_each_worker_takes_a_server_that_has_nothing_to_do_and_keeps_it(tmp_path
         ({"servers": ["ftp://a"]}, "addresses like"),
         ({"servers": ["http://me:pw@a:1"]}, "without user, password"),
         ({"servers": ["http://a:1", "http://a:1/"]}, "stands there twice"),
-        ({"workflow": "/no/such.json"}, "no such file here"),
+        ({"workflow": "/no/such.json"}, "is no file"),
         ({"slots": {"painted": "7.inputs.image"}}, "no one node '7'; numbers are 1, 2"),
         ({"slots": {"painted": "2.inputs.picture"}}, "has no input 'picture'; it has image"),
         ({"slots": {"painted": "2.image"}}, "is no place"),

@@ -81,7 +81,7 @@ def test_whose_parent_has_gone_is_ended_too_and_leaves_no_defunct_process(tmp_pa
     with Leashed(["bash", "-c", family], env={**os.environ, marker: "1"}, stdout=subprocess.PIPE) as held:
         assert held.process.stdout is not None
         assert held.process.stdout.readline() == b"said\n"
-        assert len(group_of(marker)) == 5  # who waits, guard, shell, two sleepers
+        wait_for(5, marker, 10)  # who waits, guard, shell, two sleepers
         assert not [stat for stat in Path("/proc").glob("[0-9]*/stat") if f"({brief.name})" in read(stat)]
     wait_for(0, marker, 5)
 

@@ -18,7 +18,7 @@ from factory import steps
 from factory.cli import app
 from factory.work.making import generate_video
 from factory.workbench import Workbench
-from generators import registry
+from generators import registry, shipped
 from generators.base import Generator, ImageGenerator, VideoGenerator
 from generators.workers import leash
 from generators.workers.leash import Leashed
@@ -253,3 +253,40 @@ def test_a_progress_bar_without_an_end_of_line_is_passed_on_and_not_gathered(tmp
             time.sleep(0.05)
         assert child.alive
     assert seen >= 200_000
+
+
+# --- what is edited while a run is at work
+
+FLOW = '{"1": {"class_type": "Make", "inputs": {"image": "", "steps": %d}}}'
+
+
+def test_a_workflow_that_is_edited_during_a_run_counts_from_the_next_one_on(tmp_path: Path) -> None:
+    file = tmp_path / "flow.json"
+    file.write_text("\ufeff" + FLOW % 20, encoding="utf-8")
+    slots = {"painted": "1.inputs.image"}
+    options = {"servers": ["http://h:1"], "workflow": str(file), "modes": ["animation"], "slots": slots}
+    recipe = recipe_of(flow={"kind": "comfyui", **options})
+
+    def steps_and_key() -> tuple[int, dict[str, Any]]:
+        made = registry.create("comfyui", options)
+        return made.options.template().nodes["1"]["inputs"]["steps"], registry.keyed("comfyui", options)  # type: ignore[attr-defined]
+
+    registry.check(recipe, to_run=False)
+    steps, key = steps_and_key()
+    file.write_text(FLOW % 50)
+    assert steps_and_key() == (steps, key) == (20, key), "what runs and what it is remembered under say the same"
+    assert registry.texts_of(recipe) == {str(file): FLOW % 20}
+    registry.check(recipe, to_run=False)
+    steps, other = steps_and_key()
+    assert steps == 50
+    assert other != key
+
+
+def test_a_worker_needs_no_workflow_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped, "_received", {})
+    absent = str(tmp_path / "only on the head.json")
+    options = {"servers": ["http://h:1"], "workflow": absent, "modes": ["animation"], "slots": {"painted": "1.inputs.image"}}
+    with pytest.raises(BadRecipe, match="is no file"):
+        registry.create("comfyui", options)
+    Workbench(str(tmp_path / "store"), {}, texts={absent: FLOW % 9})
+    assert registry.create("comfyui", options).can.people_max == 1
