@@ -170,8 +170,9 @@ def _saved(pipe: Any, folder: Path) -> Path:
 
 
 def _flux2_vae(kind: Any) -> Any:
+    """As deep as the real one: a token is 16×16 pixels. With fewer levels a reference has more tokens than a CPU can attend to."""
     return kind(
-        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2, block_out_channels=(4, 4),
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, block_out_channels=(4,) * 4,
         layers_per_block=1, latent_channels=4, norm_num_groups=1, sample_size=32,
     )  # fmt: skip
 
