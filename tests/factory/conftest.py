@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+import ray
 from running import RECIPE, Finished, Material, call
 
 from generators.images import drawn
@@ -21,6 +22,8 @@ PICTURES = {
     "drawn-c": partial(drawn.mannequin, 8, 512),
     "drawn-d": partial(drawn.mannequin, 4, 512),
 }
+BESIDE = (Path(__file__).parent, Path(__file__).parents[2] / "benchmarks")
+"""where workers find steps that only tests and benchmarks have"""
 
 
 def made_once(place: Path, make: Callable[[Path], object]) -> Path:
@@ -71,3 +74,14 @@ def finished(material: Material, shared: Path, tmp_path_factory: pytest.TempPath
     out = tmp_path_factory.mktemp("finished") / "out"
     shutil.copytree(whole / "out", out)
     return Finished(out, (whole / "printed.txt").read_text())
+
+
+@pytest.fixture(scope="module")
+def one_ray() -> Iterator[None]:
+    """One Ray for all tests of a module that ask for it, which take along what they start there. Tests of the module that start one
+    of their own have to stand before them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([*map(str, BESIDE), os.environ.get("PYTHONPATH", "")]))
+        ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+        yield
+        ray.shutdown()

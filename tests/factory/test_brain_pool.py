@@ -63,6 +63,7 @@ async def seen_by(server: ScriptedServer, count: int) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_questions_outlive_their_actor_and_both_times_are_counted(recipe_for: Callable[..., Recipe], tmp_path: Path) -> None:
     async def run(server: ScriptedServer, place: Workplace) -> list[Outcome]:
         with place.opened() as ledger:
@@ -82,6 +83,7 @@ def test_questions_outlive_their_actor_and_both_times_are_counted(recipe_for: Ca
         assert len(server.seen) == 6
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_a_question_that_nobody_waits_for_is_hung_up_and_booked(recipe_for: Callable[..., Recipe], tmp_path: Path) -> None:
     async def run(server: ScriptedServer, place: Workplace) -> None:
         with place.opened() as ledger:
@@ -99,6 +101,7 @@ def test_a_question_that_nobody_waits_for_is_hung_up_and_booked(recipe_for: Call
         asyncio.run(run(server, Workplace(tmp_path / "out")))
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_what_is_open_counts_against_the_cap(recipe_for: Callable[..., Recipe], tmp_path: Path) -> None:
     async def run(server: ScriptedServer, place: Workplace) -> None:
         with place.opened() as ledger:

@@ -64,6 +64,14 @@ async def together(recipe: Recipe, folder: Path, requests: list[AnimateRequest])
             return await asyncio.gather(*calls, return_exceptions=True), memo
 
 
+def test_a_pool_that_fits_on_no_node_is_refused_at_once(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    big = recipe.model_copy(update={"pools": {"cpu": recipe.pools["cpu"].model_copy(update={"gpus": 64.0})}})
+    with pytest.raises(BadRecipe, match=r"pools\.cpu: a worker asks 1 CPUs, 64 GPUs; the largest node has") as caught:
+        raise asyncio.run(together(big, tmp_path, [request_for("Ticker")]))[0][0]  # type: ignore[misc]
+    assert "Lower pools.cpu" in str(caught.value)
+
+
+@pytest.mark.usefixtures("one_ray")
 def test_a_killer_is_quarantined_and_takes_nobody_along(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     requests = [request_for("Ticker", seed) for seed in range(4)]
     requests[1:1] = [request_for("Killer"), request_for("KillerOnce", mark=str(tmp_path / "mark"))]
@@ -79,6 +87,7 @@ def test_a_killer_is_quarantined_and_takes_nobody_along(request_for, recipe: Rec
     assert memo.ran["generate_video"] == 6
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_what_broke_once_is_not_tried_again_by_the_next_job(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     faults: list[tuple[str, str]] = []
 
@@ -101,6 +110,7 @@ def test_what_broke_once_is_not_tried_again_by_the_next_job(request_for, recipe:
     assert "FileNotFoundError" in answers[0].details, "the traceback of the last try is kept"
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_quarantine_outlives_the_run_until_somebody_frees_it(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     mark = tmp_path / "mark"
     mark.mkdir()
@@ -123,17 +133,11 @@ def test_quarantine_outlives_the_run_until_somebody_frees_it(request_for, recipe
     assert isinstance(freed, Synthetic)
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_a_dead_workers_last_lines_are_kept(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (killed,), _ = asyncio.run(together(recipe, tmp_path, [request_for("Killer")]))
     assert isinstance(killed, Quarantined)
     assert "these are my last words" in killed.details
-
-
-def test_a_pool_that_fits_on_no_node_is_refused_at_once(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    big = recipe.model_copy(update={"pools": {"cpu": recipe.pools["cpu"].model_copy(update={"gpus": 64.0})}})
-    with pytest.raises(BadRecipe, match=r"pools\.cpu: a worker asks 1 CPUs, 64 GPUs; the largest node has") as caught:
-        raise asyncio.run(together(big, tmp_path, [request_for("Ticker")]))[0][0]  # type: ignore[misc]
-    assert "Lower pools.cpu" in str(caught.value)
 
 
 def test_a_damaged_artifact_is_no_verdict_and_is_made_again(request_for, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -164,6 +168,7 @@ def test_the_first_recorded_answer_stands(request_for, tmp_path: Path) -> None: 
     assert standing.answer == third["answer"]
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_a_hanging_call_ends_with_its_timeout(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     quick = recipe.model_copy(update={"pools": {"cpu": recipe.pools["cpu"].model_copy(update={"timeout_s": 6.0})}})
     answers, _ = asyncio.run(together(quick, tmp_path, [request_for("Sleeper"), request_for("Ticker")]))
@@ -172,12 +177,14 @@ def test_a_hanging_call_ends_with_its_timeout(request_for, recipe: Recipe, tmp_p
     assert isinstance(answers[1], Synthetic)
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_the_same_call_twice_runs_once(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     answers, memo = asyncio.run(together(recipe, tmp_path, [request_for("Ticker")] * 3))
     assert len({a.video.digest for a in answers if isinstance(a, Synthetic)}) == 1
     assert memo.ran["generate_video"] == 1
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_who_gives_up_takes_no_shared_step_along(request_for, recipe: Recipe, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """A slice that has its quota cancels its jobs; a job of another slice may wait for the same step."""
 

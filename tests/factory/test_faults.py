@@ -120,6 +120,7 @@ def asked(folder: Path, recipe_pools: dict[str, PoolSpec], **more: Any) -> tuple
     return asyncio.run(work())
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_what_needs_more_memory_goes_to_the_larger_pool(tmp_path: Path) -> None:
     pools = {"cpu": ours.workers(1, larger="large"), "large": ours.workers(1)}
     answer, heard = asked(tmp_path, pools, needs="large")
@@ -127,6 +128,7 @@ def test_what_needs_more_memory_goes_to_the_larger_pool(tmp_path: Path) -> None:
     assert not heard
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_without_a_larger_pool_it_is_left_undecided(tmp_path: Path) -> None:
     answer, heard = asked(tmp_path, {"cpu": ours.workers(1)}, needs="large")
     assert isinstance(answer, OutOfMemory)
@@ -135,6 +137,7 @@ def test_without_a_larger_pool_it_is_left_undecided(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text().split() == ["1"], "the same memory was asked twice"
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_a_fault_that_passes_is_waited_out_and_one_that_stays_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "BACKOFF_S", 0.05)
     answer, heard = asked(tmp_path / "passes", {"cpu": ours.workers(1)}, stumbles=2)
@@ -146,11 +149,9 @@ def test_a_fault_that_passes_is_waited_out_and_one_that_stays_is_no_verdict(tmp_
     assert [kind for kind, _ in heard] == ["stumble"] * STUMBLES
 
 
+@pytest.mark.usefixtures("one_ray")
 def test_what_a_worker_had_finished_when_it_died_is_neither_blamed_nor_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It dies after it has kept the outcome and before its answer has left."""
-    where = str(Path(__file__).parent)
-    monkeypatch.syspath_prepend(where)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([where, os.environ["PYTHONPATH"]]))
     from own.dying import DyingWorker
 
     monkeypatch.setattr(engine, "Worker", DyingWorker)
