@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/quickstart
+# more than the cores of a small machine: tests of whole runs mostly wait for processes
 TEST_PROCESSES ?= 3
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test lint samples bench clean
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; give it as make PYTHON=python3.11")'
@@ -28,7 +29,11 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+samples: $(VENV)/.dev
+	$(BIN)/motionpair fetch samples
+
+test: $(VENV)/.dev
+	$(MAKE) --no-print-directory --jobs=2 --output-sync lint samples
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/.dev
