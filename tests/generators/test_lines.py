@@ -200,16 +200,18 @@ def test_a_killed_owner_takes_it_along(child_of: Callable[..., Child], tmp_path:
 def test_one_whose_owners_pipe_closes_ends_although_it_is_busy(child_of: Callable[..., Child], tmp_path: Path) -> None:
     """As behind `docker run -i`, where no leash reaches: its standard input is all that it has of us."""
     child_of()
-    command = [sys.executable, str(CHILD), str(tmp_path / "model.py")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0) as process:
+    marker, command = f"LINES_{os.getpid()}_E", [sys.executable, str(CHILD), str(tmp_path / "model.py")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0, env={**os.environ, marker: "1"}
+    ) as process:
         assert process.stdin is not None
         process.stdin.write(b'\x1e{"id": 1, "call": {"do": "sleep"}}\n')
         process.stdin.flush()
-        time.sleep(0.5)
+        wait_for(2, marker, 30)  # it, and the sleep that it began
         assert process.poll() is None
         process.stdin.close()
-        assert process.wait(5) == 0
-        os.killpg(process.pid, signal.SIGKILL)  # the sleep that it began
+        assert process.wait(15) == 0
+        os.killpg(process.pid, signal.SIGKILL)  # the sleep
 
 
 def test_the_childs_file_needs_an_old_python_and_nothing_else() -> None:
