@@ -212,6 +212,7 @@ def test_one_whose_owners_pipe_closes_ends_although_it_is_busy(child_of: Callabl
         process.stdin.close()
         assert process.wait(15) == 0
         os.killpg(process.pid, signal.SIGKILL)  # the sleep
+    wait_for(0, marker, 5)
 
 
 def test_the_childs_file_needs_an_old_python_and_nothing_else() -> None:
