@@ -17,7 +17,8 @@ from manifests.errors import BadRecipe
 if TYPE_CHECKING:
     from generators.base import Capabilities, Generator
     from generators.conformance import Sample
-    from manifests.recipe import GeneratorSpec
+    from generators.poses.extractor import Facts
+    from manifests.recipe import GeneratorSpec, Recipe
 
 generators_app = typer.Typer(no_args_is_help=True, help="The kinds of generators: what they can do, and whether they keep the contract.")
 MARKS = {"held": "ok", "broken": "BROKEN", "not asked": "–"}
@@ -52,6 +53,8 @@ def list_(
         for row in rows:
             table.add_row(row.name, row.sort, ", ".join(sorted(row.can.modes)), limits(row.can), row.licences, row.here)
         out_console.print(table)
+        out_console.print(Text("\nextractors: who finds people in clips, and draws their masks"))
+        out_console.print(_extractors(load_recipe(recipe) if recipe is not None else None))
 
 
 @generators_app.command()
@@ -125,6 +128,35 @@ def _entry(name: str, spec: GeneratorSpec) -> Row:
     here = _here(made.missing(made.options))
     to_accept = registry.licences_to_accept(can, made.weights) if not spec.accept_licence else []
     return Row(name, sort, can, _licences(can, type(made)), f"{here}, once accept_licence is true" if to_accept and here == "yes" else here)
+
+
+def _extractors(recipe: Recipe | None) -> Table:
+    """All kinds, and those of the recipe as it has them."""
+    from generators import extractors
+
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for heading in ("name", "sort", "makes", "needs", "licence of code / weights", "runs here"):
+        table.add_column(heading, overflow="fold")
+
+    def add(name: str, sort: str, facts: Facts, lacking: list[str], accepted: bool = False) -> None:
+        more = f"; {', '.join(sorted(facts.gives))}" if facts.gives else ""
+        ask = facts.accept_licence and not accepted
+        here = _here(lacking)
+        licence = f"{facts.code_licence} / {facts.weights_licence}" + (" (to be accepted)" if facts.accept_licence else "")
+        needs = f"{facts.gpus:g} GPU" if facts.gpus else "CPU"
+        late = "yes, once accept_licence is true" if ask and recipe is not None and here == "yes" else here
+        table.add_row(name, sort, facts.what + more, needs, licence, late)
+
+    for sort in extractors.SORTS:
+        for kind in extractors.KINDS[sort]:
+            cls = extractors.class_of(sort, kind)
+            add(kind, sort, cls.facts, cls.missing())
+    for sort in extractors.SORTS if recipe is not None else ():
+        assert recipe is not None
+        spec = getattr(recipe.extractors, sort)
+        missing = extractors.class_of(sort, spec.kind).missing(extractors.options_of(sort, spec.kind, spec.options))
+        add(f"{recipe.recipe}: {spec.kind}", sort, extractors.facts_of(sort, spec), missing, spec.accept_licence)
+    return table
 
 
 def _here(lacking: list[str]) -> str:

@@ -28,12 +28,19 @@ def egg(rings: int = 24, around: int = 32) -> tuple[np.ndarray, np.ndarray]:
     return vertices, np.array(faces)
 
 
+HEIGHTS_M = {0: -0.6, 1: -0.63, 3: -0.61, 5: -0.5, 7: -0.3, 9: -0.05, 11: 0.38, 13: 0.74, 15: 0.8, 17: 0.8}
+"""of a standing figure's nose, eyes, ears, shoulders, elbows, hips, knees, ankles, toes and heels, downwards from the hips"""
+
+
 def points() -> np.ndarray:
-    """70 places on the egg's axis and beside it, all different; the figure's left is at the picture's right."""
+    """70 places of a standing figure with its arms at its sides, all different; its left is at the picture's right."""
     k = np.arange(70.0)
-    out = np.stack([0.01 * (k % 7), -TALL_M / 2 + TALL_M * k / 69, -0.02 * (k % 3)], axis=1)
-    for left, right in ((5, 6), (9, 10), (11, 12), (13, 14)):
-        out[left], out[right] = [0.18, out[left][1], 0.0], [-0.18, out[left][1], 0.0]
+    out = np.stack([0.1 + 0.0005 * k, -0.05 + 0.002 * k, -0.01 * (k % 3)], axis=1)
+    out[21:42, 0] *= -1
+    for first, y in HEIGHTS_M.items():
+        out[first : first + 3, 1] = y
+        out[first : first + 2, 0] = (0.04, -0.04) if first in (1, 3, 11, 13) else (0.12, -0.12)
+    out[0, 0], out[15:18, 0], out[18:21] = 0.0, 0.05, out[15:18] * [-1, 1, 1]
     return out
 
 
