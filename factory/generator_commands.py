@@ -71,7 +71,7 @@ def check(
     with plainly(), tempfile.TemporaryDirectory(prefix="motionpair-check-") as folder:
         kind, given = _asked(name, weights, options, recipe)
         made = registry.create(kind, given)
-        lacking = made.missing(made.options)
+        lacking = made.missing(made.options) + [f"the sample has no {what} of people" for what in sorted(made.can.needs)]
         if lacking:
             raise BadRecipe(f"{name} can't run here: {', '.join(lacking)}.")
         sample = _sample(made, clip, Path(folder))

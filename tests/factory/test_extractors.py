@@ -155,6 +155,9 @@ def test_jobs_and_releases_stand_on_them() -> None:
 def test_the_list_shows_them(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(RECIPE.format(clips="x", render=POSE, extractors=f"{{poses: {NLF | {'accept_licence': False}}}}"))
+    check = CliRunner().invoke(app, ["generators", "check", "mesh"])
+    assert check.exit_code == 2
+    assert "mesh can't run here: the sample has no meshes of people" in " ".join(check.output.split())
     assert "extractors: who finds people" in CliRunner().invoke(app, ["generators", "list", str(recipe)]).output
     page = io.StringIO()
     Console(width=300, file=page).print(_extractors(load_recipe(recipe)))
