@@ -11,7 +11,7 @@ from generators import base
 from generators.base import Capabilities, ImageGenerator, ImageRequest, Mode, Report
 from generators.images import references
 from generators.workers import command
-from generators.workers.command import CommandOptions, own_folder
+from generators.workers.command import CommandOptions, Sources, own_folder
 from manifests import media
 from manifests.errors import BadInput
 from manifests.records import Geometry
@@ -64,8 +64,18 @@ class ImageCommand(ImageGenerator):
         """Also the program."""
         return super().missing(options) + (options.missing() if isinstance(options, CommandOptions) else [])
 
+    def __init__(self, options: base.Options) -> None:
+        super().__init__(options)
+        self._sources: Sources | None = None
+
+    def setup(self) -> None:
+        """Look at the files that the command line names."""
+        self._sources = self._sources or Sources(cast(ImageCommandOptions, self.options))
+
     def run(self, request: ImageRequest, out: Path) -> Report:
-        """Run the program. Raises as `command.call`."""
+        """Run the program. Raises as `command.call`, and BadRecipe when its files were edited since `setup`."""
+        self.setup()
+        assert self._sources is not None
         options = cast(ImageCommandOptions, self.options)
         with own_folder(out) as folder:
             copies = {role: command.copied(path, folder / "in", role) for role, path in sorted(request.pictures.items())}
@@ -75,6 +85,7 @@ class ImageCommand(ImageGenerator):
                 "mode": request.mode, "height": str(request.geometry.height), "width": str(request.geometry.width),
             }  # fmt: skip
             command.call(options, values, folder / "out", out)
+        self._sources.check()
         if options.own_size or options.sizes:
             _fit(out, request.geometry)
         return Report()

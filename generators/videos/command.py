@@ -16,7 +16,7 @@ from generators import base
 from generators.base import Capabilities, Mode, Report, VideoGenerator, VideoRequest
 from generators.videos.material import DERIVED, VIDEO_MODES, MaskOptions, Material, derive, material_for
 from generators.workers import command
-from generators.workers.command import CommandOptions, own_folder
+from generators.workers.command import CommandOptions, Sources, own_folder
 
 
 class VideoCommandOptions(CommandOptions, MaskOptions):
@@ -61,6 +61,10 @@ class Command(VideoGenerator):
         """Also the program."""
         return super().missing(options) + (options.missing() if isinstance(options, CommandOptions) else [])
 
+    def __init__(self, options: base.Options) -> None:
+        super().__init__(options)
+        self._sources: Sources | None = None
+
     @property
     def _set(self) -> VideoCommandOptions:
         return cast(VideoCommandOptions, self.options)
@@ -71,10 +75,17 @@ class Command(VideoGenerator):
         made = derive(self._material(request), self._set.placeholders(), folder)
         return replace(request, inputs={**request.inputs, **made})
 
+    def setup(self) -> None:
+        """Look at the files that the command line names."""
+        self._sources = self._sources or Sources(self._set)
+
     def run(self, request: VideoRequest, out: Path) -> Report:
-        """Run the program. Raises as `command.call`."""
+        """Run the program. Raises as `command.call`, and BadRecipe when its files were edited since `setup`."""
+        self.setup()
+        assert self._sources is not None
         with own_folder(out) as folder:
             command.call(self._set, self._values(request, folder / "in"), folder / "out", out)
+        self._sources.check()
         return Report()
 
     def _material(self, request: VideoRequest) -> Material:

@@ -25,7 +25,7 @@ from generators.workers.declared import UNKEYED as DECLARED_ONLY
 from generators.workers.declared import Declared
 from generators.workers.leash import Leashed
 from generators.workers.listening import Listener
-from manifests.errors import BadInput, BadOutput, MotionpairError, OutOfMemory, OutOfSpace, Transient
+from manifests.errors import BadInput, BadOutput, BadRecipe, MotionpairError, OutOfMemory, OutOfSpace, Transient
 
 Argument = str | tuple[str, ...]
 """a string, or a group of strings that is left out when one of its placeholders has no value"""
@@ -148,6 +148,27 @@ def _content(part: str, cwd: str, first: bool) -> str:
     about = path.stat()
     content = _digest(str(path), about.st_mtime_ns) if about.st_size <= SOURCE_BYTES else f"{about.st_size} bytes"
     return f"{option}{equals}{path.name} {content}"
+
+
+class Sources:
+    """The files that a command line names, as they were when this worker first had to do with them."""
+
+    def __init__(self, options: CommandOptions) -> None:
+        self._options = options
+        self._began = self._now()
+
+    def check(self) -> None:
+        """Raise BadRecipe when one was edited since: the keys that the run has given out are those of what it said before."""
+        for was, now in zip(self._began, self._now(), strict=True):
+            if was != now:
+                name = next(part for part, other in zip(was, now, strict=True) if part != other).split(" ")[0]
+                raise BadRecipe(
+                    f"{name} was edited while the run was at work. Run again: what was made before stays, the rest is made anew."
+                )
+
+    def _now(self) -> list[list[str]]:
+        made: list[list[str]] = keyed(self._options.model_dump())["argv"]
+        return made
 
 
 def _is_script(path: Path) -> bool:

@@ -290,3 +290,25 @@ def test_a_worker_needs_no_workflow_of_its_own(tmp_path: Path, monkeypatch: pyte
         registry.create("comfyui", options)
     Workbench(str(tmp_path / "store"), {}, texts={absent: FLOW % 9})
     assert registry.create("comfyui", options).can.people_max == 1
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_script_that_is_edited_during_a_run_leaves_nothing_under_its_old_key(edited: bool, tmp_path: Path) -> None:
+    """Also when it is edited while it runs."""
+    script, bench = tmp_path / "gen.py", Workbench(str(tmp_path / "store"), {})
+    script.write_text("import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2])")
+    edit = f"open({str(script)!r}, 'a').write('# other weights')"
+    options = program(sys.executable, str(script), "{clip}", "{out}", *([edit] if edited else []))
+    if edited:
+        script.write_text(script.read_text() + "; exec(sys.argv[3])")
+    request = stored_video_request(bench, tmp_path / "material", "command", options)
+    key = steps.key_of(generate_video, request)
+    reply = bench.run("generate_video", request.model_dump(mode="json"), key)
+    if not edited:
+        assert reply["status"] == "ok", reply
+        script.write_text(script.read_text() + "  # other weights")
+        request = request.model_copy(update={"seed": 8})
+        reply = bench.run("generate_video", request.model_dump(mode="json"), key := steps.key_of(generate_video, request))
+    assert (reply["type"], reply["response"]) == ("fault", "bad_recipe")
+    assert reply["message"].startswith("gen.py was edited while the run was at work.")
+    assert bench.store.get_outcome(key) is None
