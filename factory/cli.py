@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import shlex
 import sys
@@ -255,6 +256,9 @@ def show(
 def main() -> None:
     """Entry point."""
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that can't show × or – is no reason to fail
     try:
         app()
     except BrokenPipeError:

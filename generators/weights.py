@@ -19,7 +19,7 @@ from pathlib import Path
 import tenacity
 
 from generators.sources import digest_of_file
-from manifests.errors import BadInput, Damaged, Transient
+from manifests.errors import BadInput, BadRecipe, Damaged, Transient
 from manifests.records import Digest, Frozen
 
 PIP_TARGET = ("--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--abi", "none", "--platform",
@@ -110,10 +110,13 @@ def gpu_here() -> bool:
 
 
 def cache_dir() -> Path:
-    """The cache: $MOTIONPAIR_CACHE, else $XDG_CACHE_HOME/motionpair, else ~/.cache/motionpair."""
+    """The cache: $MOTIONPAIR_CACHE, else $XDG_CACHE_HOME/motionpair, else ~/.cache/motionpair. Raises BadRecipe without a home either."""
     if given := os.environ.get("MOTIONPAIR_CACHE"):
         return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "motionpair"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "motionpair"
+    except RuntimeError:
+        raise BadRecipe("this user has no home folder; set MOTIONPAIR_CACHE to a folder that may be written.") from None
 
 
 def path_of(name: str) -> Path:

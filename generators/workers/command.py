@@ -39,7 +39,10 @@ KILLED, TERMINATED, NOT_FOUND = 137, 143, (126, 127)
 """exit codes: SIGKILL, as the kernel's own out-of-memory killer sends it; SIGTERM; no such program"""
 SOURCE_BYTES = 16 << 20
 """files named in the command line up to this size enter the step key by digest, larger ones (weights) by size"""
+EDITED_BY_HAND = frozenset({".py", ".sh", ".yaml", ".yml"})
 LOOK_EVERY_S = 0.2
+ARGUMENT_BYTES_MAX = (128 << 10) - 1
+"""Linux's own limit, MAX_ARG_STRLEN, with the zero at the end"""
 
 
 class CommandOptions(Declared):
@@ -151,7 +154,7 @@ def _content(part: str, cwd: str, first: bool) -> str:
 
 
 class Sources:
-    """The files that a command line names, as they were when this worker first had to do with them."""
+    """The scripts and settings that a command line names, as they were when this worker first had to do with them."""
 
     def __init__(self, options: CommandOptions) -> None:
         self._options = options
@@ -159,16 +162,14 @@ class Sources:
 
     def check(self) -> None:
         """Raise BadRecipe when one was edited since: the keys that the run has given out are those of what it said before."""
-        for was, now in zip(self._began, self._now(), strict=True):
-            if was != now:
-                name = next(part for part, other in zip(was, now, strict=True) if part != other).split(" ")[0]
-                raise BadRecipe(
-                    f"{name} was edited while the run was at work. Run again: what was made before stays, the rest is made anew."
-                )
+        for edited in sorted(self._began - self._now()):
+            name = edited.rpartition(" ")[0]
+            raise BadRecipe(f"{name} was edited while the run was at work. Run again: what was made before stays, the rest is made anew.")
 
-    def _now(self) -> list[list[str]]:
-        made: list[list[str]] = keyed(self._options.model_dump())["argv"]
-        return made
+    def _now(self) -> set[str]:
+        parts: list[list[str]] = keyed(self._options.model_dump())["argv"]
+        # Others may be what the program itself writes: a log, a cache.
+        return {part for of_one in parts for part in of_one if Path(part.rpartition(" ")[0]).suffix in EDITED_BY_HAND}
 
 
 def _is_script(path: Path) -> bool:
@@ -197,8 +198,11 @@ def filled(argv: Sequence[Argument], values: Values) -> list[str]:
             raise BadInput(f"the command asks for {{{lacking[0]}}}, which this request has not; put it into a group", "input_missing")
         if not lacking:
             out += [filled_in for part in parts for filled_in in _filled(part, values)]
-    if any("\0" in part for part in out):
-        raise BadInput("a prompt with a zero byte can't be an argument; write another", "bad_prompt")
+    for part in out:
+        if "\0" in part or any("\ud800" <= c <= "\udfff" for c in part):
+            raise BadInput("a prompt with a zero byte or half a character can't be an argument; write another", "bad_prompt")
+        if len(part.encode()) > ARGUMENT_BYTES_MAX:
+            raise BadInput(f"a prompt may have {ARGUMENT_BYTES_MAX} bytes as an argument; write a shorter one", "bad_prompt")
     return out
 
 
@@ -255,7 +259,8 @@ def _lies_in(path: Path, folder: Path) -> bool:
 def _ended(options: CommandOptions, argv: list[str], folder: Path) -> tuple[int, Listener]:
     """The exit code and what was said. Raises Transient when it has to be given up, or can't be started here."""
     try:
-        held = Leashed(argv, cwd=options.cwd or folder, env={**os.environ, **options.env}, **Listener.streams())
+        # Whatever this worker's locale can say: arguments are UTF-8.
+        held = Leashed([part.encode() for part in argv], cwd=options.cwd or folder, env={**os.environ, **options.env}, **Listener.streams())
     except OSError as e:
         raise Transient(f"{argv[0]} can't be started on this node: {e}") from e
     with held:

@@ -32,7 +32,7 @@ END_S = 5.0
 class Leashed:
     """A command and all that it starts. `process` waits for its guard: its exit status and its streams are the command's."""
 
-    def __init__(self, command: Sequence[str], **popen: Any) -> None:
+    def __init__(self, command: Sequence[str | bytes], **popen: Any) -> None:
         """`popen`: what subprocess.Popen takes beside the command (cwd, env, streams). Raises OSError as it does."""
         reading, self._leash = os.pipe()
         try:

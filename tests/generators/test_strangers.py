@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,13 +19,13 @@ from factory import steps
 from factory.cli import app
 from factory.work.making import generate_video
 from factory.workbench import Workbench
-from generators import registry, shipped
+from generators import registry, shipped, weights
 from generators.base import Generator, ImageGenerator, VideoGenerator
 from generators.workers import leash
 from generators.workers.leash import Leashed
 from generators.workers.lines import CHILD, Child
 from manifests import media
-from manifests.errors import BadOutput, BadRecipe, Transient
+from manifests.errors import BadInput, BadOutput, BadRecipe, Transient
 from manifests.recipe import Recipe, parse_recipe
 
 HEAD = """
@@ -312,3 +313,51 @@ def test_a_script_that_is_edited_during_a_run_leaves_nothing_under_its_old_key(e
     assert (reply["type"], reply["response"]) == ("fault", "bad_recipe")
     assert reply["message"].startswith("gen.py was edited while the run was at work.")
     assert bench.store.get_outcome(key) is None
+
+
+# --- other languages, other homes
+
+LATIN = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+"""a locale that knows no letter beyond English"""
+
+
+def test_prompts_of_any_language_reach_a_program_whatever_the_locale(tmp_path: Path) -> None:
+    script = f"""
+import sys
+from pathlib import Path
+sys.path[:0] = {[str(Path(__file__).parents[1])]!r}
+from moving import video_request
+from generators import registry
+save = "import shutil, sys; shutil.copy(*sys.argv[1:3]); open(sys.argv[3], 'w', encoding='utf-8').write(sys.argv[4])"
+argv = [sys.executable, "-X", "utf8", "-c", save, "{{clip}}", "{{out}}", {str(tmp_path / "told")!r}, "{{prompt}}"]
+made = registry.create("command", {{"argv": argv, "modes": ["animation"]}})
+made.make(video_request(Path({str(tmp_path)!r}), prompt="{chr(0x6F22)} \\xfc"), Path({str(tmp_path)!r}, "out.mp4"))
+"""
+    (tmp_path / "script.py").write_text(script, encoding="utf-8")
+    subprocess.run([sys.executable, tmp_path / "script.py"], env={**os.environ, **LATIN}, check=True, timeout=60)
+    assert (tmp_path / "told").read_text(encoding="utf-8") == "漢 ü"
+
+
+@pytest.mark.parametrize("prompt", ["half \ud800", "zero \0", "x" * (128 << 10)], ids=["half a character", "a zero", "endless"])
+def test_a_prompt_that_can_be_no_argument_is_bad_input(prompt: str, tmp_path: Path) -> None:
+    made = registry.create("command", program(sys.executable, "-c", "pass", "--prompt={prompt}", "{out}"))
+    assert isinstance(made, VideoGenerator)
+    with pytest.raises(BadInput) as caught:
+        made.make(video_request(tmp_path / "material", prompt=prompt), tmp_path / "out.mp4")
+    assert caught.value.code == "bad_prompt"
+
+
+def test_the_list_is_shown_where_not_every_letter_can_be() -> None:
+    command = [sys.executable, "-m", "factory.cli", "generators", "list"]
+    done = subprocess.run(command, env={**os.environ, **LATIN}, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"openai_edit" in done.stdout
+    assert b"512?896" in done.stdout
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME", "MOTIONPAIR_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", str)  # as for a number that /etc/passwd does not know
+    with pytest.raises(BadRecipe, match="set MOTIONPAIR_CACHE"):
+        weights.cache_dir()
