@@ -110,6 +110,10 @@ def check(recipe: Recipe, to_run: bool) -> None:
             wrong += [f"generators.{name}: {line}" for line in _not_to_run(recipe, name, to_run)]
         except BadRecipe as e:
             wrong += [f"generators.{name}: {line.removeprefix('generators ')}" for line in e.message.splitlines()]
+        except Exception as e:
+            if not own.is_own(recipe.generators[name].kind):
+                raise
+            wrong.append(f"generators.{name}: asked what it can do it failed: {type(e).__name__}: {' '.join(str(e).split())}")
     if wrong:
         raise BadRecipe("\n".join(wrong))
     for name, part in recipe.slices.items():

@@ -181,6 +181,12 @@ def test_what_a_program_lacks_here_is_named(tmp_path: Path) -> None:
     assert registry.lacking(recipe) == [f"generators.g{i}: here is {words}" for i, words in enumerate(cases)]
 
 
+def test_a_class_that_fails_when_it_is_asked_what_it_can_do_is_named(tmp_path: Path) -> None:
+    asked = "    @classmethod\n    def capabilities_with(cls, options):\n        return cls.table['fps']"
+    with pytest.raises(BadRecipe, match=r"^generators\.mine: asked what it can do it failed: AttributeError: type object 'Gen' has no"):
+        registry.check(recipe_of(mine={"kind": kind_of(tmp_path, f"{VIDEOS}{asked}{RUN}pass")}), to_run=False)
+
+
 def test_mistakes_of_all_entries_are_told_at_once_and_by_their_names() -> None:
     recipe = recipe_of(
         one={"kind": "command", "arv": ["x", "{out}"], "modes": ["animation"]}, two={"kind": "pupet"},
