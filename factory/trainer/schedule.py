@@ -90,7 +90,16 @@ class Schedule:
         return int(self._order_keys[cell])
 
     def entry(self, source: int, pair: int) -> Entry:
-        return self.shelves[source].entry(pair)
+        return self.shelves[source].entries([pair])[0]
+
+    def entries(self, places: Places) -> list[Entry]:
+        """The pairs of many places."""
+        found: list[Entry | None] = [None] * len(places.source)
+        for source in np.unique(places.source).tolist():
+            where = np.flatnonzero(places.source == source)
+            for number, entry in zip(where.tolist(), self.shelves[source].entries(places.pair[where]), strict=True):
+                found[number] = entry
+        return [entry for entry in found if entry is not None]
 
     def after(self, cell: int, draw: int) -> Iterator[int]:
         """The pairs to take instead of one that can't be read: those of its source and shape that follow it in its epoch's order, which

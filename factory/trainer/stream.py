@@ -37,7 +37,7 @@ __all__ = ["Bytes", "Pixels", "Raw", "Replaced", "Report", "Sample", "Source", "
 
 AHEAD = 64
 """samples whose places are computed at once"""
-PER_THREAD = 4
+PER_THREAD = 2
 """samples asked for ahead of time, at most, where they are small"""
 FORGIVEN = 100
 """replaced samples that are always let pass; from there on their share counts"""
@@ -53,8 +53,8 @@ class Ticket(NamedTuple):
     cell: int
     draw: int
     epoch: int
-    pair: int
     seed: int
+    entry: Entry
 
 
 class Loaded(NamedTuple):
@@ -243,11 +243,9 @@ class Stream(Iterator[Any]):
             steps = [self._first_step + self._worker + number // self._unit * self._workers for number in numbers]
             units = self._offset + self.schedule.unit_of(steps, self.rank, self.world_size, self._unit)
             positions = units * self._unit + [number % self._unit for number in numbers]
-            yield from map(Ticket._make, zip(positions.tolist(), *(a.tolist() for a in self._stands(positions)), strict=True))
-
-    def _stands(self, positions: Any) -> tuple[Any, ...]:
-        places = self.schedule.at(positions)
-        return places.source, places.cell, places.draw, places.epoch, places.pair, places.seed
+            places = self.schedule.at(positions)
+            columns = (a.tolist() for a in (positions, places.source, places.cell, places.draw, places.epoch, places.seed))
+            yield from map(Ticket, *columns, self.schedule.entries(places))
 
     def _begin(self) -> None:
         """Threads, in the process that iterates: one that was forked off has none of its parent's."""
@@ -256,7 +254,7 @@ class Stream(Iterator[Any]):
         self._pid = os.getpid()
         self._adopt_worker()
         self._tickets = self._places()
-        self._next_ticket: tuple[Ticket, Entry, Plan, int] | None = None
+        self._next_ticket: tuple[Ticket, Plan, int] | None = None
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="stream")
 
     def _adopt_worker(self) -> None:
@@ -271,13 +269,12 @@ class Stream(Iterator[Any]):
         while True:
             if self._next_ticket is None:
                 ticket = next(self._tickets)
-                entry = self.schedule.entry(ticket.source, ticket.pair)
-                reads = self._plan(entry)
-                self._next_ticket = ticket, entry, reads, reads.size + self._decode.size(entry)
-            ticket, entry, reads, size = self._next_ticket
+                reads = self._plan(ticket.entry)
+                self._next_ticket = ticket, reads, reads.size + self._decode.size(ticket.entry)
+            ticket, reads, size = self._next_ticket
             if self._ahead and (self._waiting + size > self._prefetch_bytes or len(self._ahead) >= PER_THREAD * self._threads):
                 return
-            self._ahead.append((self._pool.submit(self._load, ticket, entry, reads), size))
+            self._ahead.append((self._pool.submit(self._load, ticket, reads), size))
             self._waiting += size
             self._next_ticket = None
 
@@ -290,7 +287,8 @@ class Stream(Iterator[Any]):
 
     # --- in the threads
 
-    def _load(self, ticket: Ticket, entry: Entry, reads: Plan) -> Loaded:
+    def _load(self, ticket: Ticket, reads: Plan) -> Loaded:
+        entry = ticket.entry
         try:
             return Loaded(self._read(ticket, entry, reads), None)
         except (Damaged, BadInput) as error:
