@@ -34,13 +34,13 @@ def of_numbers(drawn: np.ndarray) -> dict[str, float]:
     return {name: round(value, 2) for name, value in found.items()}
 
 
-def ours(release: Release, draws: int = 10**6) -> dict[str, float]:
+def ours(release: Release, worlds: Iterable[int] = WORLDS, draws: int = 10**6) -> dict[str, float]:
     """The global stream, and each rank of each world size."""
     with Stream(release) as stream:
         schedule = stream.schedule
         found = of_numbers(schedule.at(np.arange(draws)).source)
         worst = 0.0
-        for world_size in WORLDS:
+        for world_size in worlds:
             for rank in range(world_size):
                 sources, _ = schedule.mix.at(schedule.unit_of(np.arange(STEPS), rank, world_size))
                 worst = max(worst, float(np.abs(np.bincount(sources, minlength=3) / STEPS - SHARES).max()))
