@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from factory.latents_command import latents
 from factory.stopping import GRACE_S
 from manifests.errors import BadRecipe, MotionpairError
 
@@ -279,6 +280,9 @@ def show(
         row = draw_pair(release, key, sheet)
         out_console.print(Text(f"{sheet}: {row.key}, {row.task} ({row.slice}, {row.split})"))
         out_console.print(Text(row.caption))
+
+
+app.command()(latents)
 
 
 def main() -> None:
