@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import tempfile
@@ -55,31 +56,34 @@ def streamed_pixels(release: Release, count: int, threads: int) -> float:
 
 
 def preadv_bound(release: Release, count: int, threads: int) -> float:
-    """As fast as it goes: each sample in one `preadv` by its known offset, in the stream's order, into one buffer a thread."""
+    """As fast as it goes: each sample in one `preadv` by its known offset, in the stream's order, into one buffer a thread, which stays
+    in the processor's cache: nobody holds a sample while the next one is read. 0 threads: in a plain loop."""
     jobs = []
     with Stream(release, decode=Bytes()) as stream:
         places = stream.schedule.at(np.arange(count + WARM_UP))
         files = {shard.name: os.open(release.shard_path(shard.name), os.O_RDONLY) for shard in release.info.shards}
         for source, pair in zip(places.source.tolist(), places.pair.tolist(), strict=True):
             entry = stream.schedule.entry(source, pair)
-            jobs.append((files[entry.shard], plan(entry.members).runs[0]))
+            reads = plan(entry.members)
+            jobs.append((files[entry.shard], reads.runs[0], reads.places))
     own = threading.local()
 
     def read(job: Any) -> int:
-        fd, run = job
+        fd, run, places = job
         if not hasattr(own, "buffer"):
             own.buffer = np.empty(run.size + (1 << 20), np.uint8)
         view = memoryview(own.buffer)[: run.size]
         done = 0
         while done < run.size:
             done += os.preadv(fd, [view[done:]], run.offset + done)
-        return touched({"all": view})
+        return touched({name: view[start:end] for name, (start, end) in places.items()})
 
     try:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(read, jobs[:WARM_UP]))
+        with ThreadPoolExecutor(threads) if threads else contextlib.nullcontext() as pool:
+            mapped = pool.map if pool else map
+            list(mapped(read, jobs[:WARM_UP]))
             began = time.perf_counter()
-            list(pool.map(read, jobs[WARM_UP:]))
+            list(mapped(read, jobs[WARM_UP:]))
             return count / (time.perf_counter() - began)
     finally:
         for fd in files.values():

@@ -18,8 +18,8 @@ import itertools
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -100,7 +100,7 @@ class Stream(Iterator[Any]):
         shapes: weights of shapes, "81x512x896" (frames, height, width); pairs of others are left out. Default: for micro-batches of
         several, the data's own. shape_block: so many positions in a row have one shape (default: micro_batch, which must divide it).
         decode: default Pixels(). check: hold every byte against its digest. prefetch_bytes: read and decoded bytes that wait, at most
-        (one sample is always read). cache, cache_bytes: a folder for samples of remote releases. allocate: where bytes are read to.
+        (one sample is always read). threads: 0 reads and decodes when a sample is asked for, and nothing ahead of time. cache, cache_bytes: a folder for samples of remote releases. allocate: where bytes are read to.
         bad_share: above this share of samples that can't be read the stream stops, once it had to replace 100.
         Raises BadInput for options that can't be.
         """
@@ -118,7 +118,7 @@ class Stream(Iterator[Any]):
         self.replaced: deque[Replaced] = deque(maxlen=TOLD)
         """samples that this rank got in place of others, the last ones"""
         self.replaced_count = 0
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: Executor | None = None
         self._ahead: deque[tuple[Future[Loaded], int]] = deque()
         self._closed = False
         self._worker, self._workers = 0, 1
@@ -255,7 +255,7 @@ class Stream(Iterator[Any]):
         self._adopt_worker()
         self._tickets = self._places()
         self._next_ticket: tuple[Ticket, Plan, int] | None = None
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="stream")
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="stream") if self._threads else _Here()
 
     def _adopt_worker(self) -> None:
         """In a worker process of torch's DataLoader, take every n-th step: the loader takes batches from its workers in turn."""
@@ -272,7 +272,7 @@ class Stream(Iterator[Any]):
                 reads = self._plan(ticket.entry)
                 self._next_ticket = ticket, reads, reads.size + self._decode.size(ticket.entry)
             ticket, reads, size = self._next_ticket
-            if self._ahead and (self._waiting + size > self._prefetch_bytes or len(self._ahead) >= PER_THREAD * self._threads):
+            if self._ahead and (self._waiting + size > self._prefetch_bytes or len(self._ahead) >= max(1, PER_THREAD * self._threads)):
                 return
             self._ahead.append((self._pool.submit(self._load, ticket, reads), size))
             self._waiting += size
@@ -312,11 +312,7 @@ class Stream(Iterator[Any]):
             buffer = self._buffers.take(reads.size)
             shards.read(entry.shard, reads.runs, buffer)
             members = {name: buffer[start:end] for name, (start, end) in reads.places.items()}
-            bad = (
-                next((n for n, data in members.items() if hashlib.sha256(data).hexdigest() != entry.member(n).sha256), None)
-                if self._check
-                else None
-            )
+            bad = _wrong(entry, members) if self._check else None
             if bad is None:
                 return self._decode(Raw(ticket.position, ticket.epoch, ticket.seed, entry, members, replaces))
             if not (again and shards.forget(entry.shard, reads.runs)):
@@ -338,13 +334,25 @@ class Stream(Iterator[Any]):
         if self.world_size < 1 or not 0 <= self.rank < self.world_size:
             raise BadInput(f"rank {self.rank} of world size {self.world_size}: the rank must be between 0 and the world size less one")
         position = self._options["position"]
-        if min(self._threads, self._prefetch_bytes, self.micro_batch) < 1 or position < 0:
+        if min(self._prefetch_bytes, self.micro_batch) < 1 or min(self._threads, position) < 0:
             raise BadInput(
-                f"threads {self._threads}, prefetch_bytes {self._prefetch_bytes} and micro_batch {self.micro_batch} must be at least 1, "
-                f"position {position} at least 0"
+                f"prefetch_bytes {self._prefetch_bytes} and micro_batch {self.micro_batch} must be at least 1, "
+                f"threads {self._threads} and position {position} at least 0"
             )
         if self._block < 1 or self._block % self.micro_batch:
             raise BadInput(f"micro_batch {self.micro_batch} must divide shape_block {self._block}, so that a batch has one shape")
+
+
+class _Here(Executor):
+    """No thread: what is submitted is done at once, by the caller."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
 
 
 def _wrong(entry: Entry, members: Mapping[str, memoryview]) -> str | None:

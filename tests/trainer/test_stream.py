@@ -85,7 +85,7 @@ def keys(folder: Path, count: int, **options: object) -> list[tuple[int, str]]:
 
 def test_threads_and_ranks_do_not_change_the_order(folder: Path) -> None:
     whole = keys(folder, 20)
-    assert keys(folder, 20, threads=1, prefetch_bytes=1) == keys(folder, 20, threads=4) == whole
+    assert keys(folder, 20, threads=0) == keys(folder, 20, threads=1, prefetch_bytes=1) == keys(folder, 20, threads=4) == whole
     for world_size in (2, 5):
         parts = [keys(folder, 20 // world_size, rank=rank, world_size=world_size) for rank in range(world_size)]
         assert sorted(itertools.chain(*parts)) == whole
@@ -138,7 +138,7 @@ def test_a_task_without_pairs_is_told_with_a_way_out(folder: Path) -> None:
         {"rank": 2, "world_size": 2},
         {"rank": -1},
         {"world_size": 0},
-        {"threads": 0},
+        {"threads": -1},
         {"prefetch_bytes": 0},
         {"position": -5},
         {"micro_batch": 0},
