@@ -95,13 +95,14 @@ class Stream(Iterator[Any]):
         """Open releases; nothing but their manifests is read until the first sample is asked for.
 
         release: a path or fsspec address (s3://…) of a revision or a folder of them, or several `Source`s.
-        position: where the global stream starts, as a state told. micro_batch: so many samples in a row of a rank have one shape.
-        mix: weights of tasks (default: the release's). tasks: only these; the mix is shared out among them.
-        shapes: weights of shapes, "81x512x896" (frames, height, width); pairs of others are left out. Default: for micro-batches of
-        several, the data's own. shape_block: so many positions in a row have one shape (default: micro_batch, which must divide it).
-        decode: default Pixels(). check: hold every byte against its digest. prefetch_bytes: read and decoded bytes that wait, at most
-        (one sample is always read). threads: 0 reads and decodes when a sample is asked for, and nothing ahead of time. cache, cache_bytes: a folder for samples of remote releases. allocate: where bytes are read to.
-        bad_share: above this share of samples that can't be read the stream stops, once it had to replace 100.
+        position: where the global stream starts, as a state told. micro_batch: so many samples in a row of a rank have one shape. mix:
+        weights of tasks (default: the release's). tasks: only these; the mix is shared out among them. shapes: weights of shapes,
+        "81x512x896" (frames, height, width); pairs of others are left out. Default: for micro-batches of several, the data's own.
+        shape_block: so many positions in a row have one shape (default: micro_batch, which must divide it). decode: default Pixels().
+        check: hold every byte against its digest. prefetch_bytes: read and decoded bytes that wait, at most (one sample is always read).
+        threads: 0 reads and decodes when a sample is asked for, and nothing ahead of time. cache, cache_bytes: a folder for samples of
+        remote releases. allocate: where bytes are read to. bad_share: above this share of samples that can't be read the stream stops, once
+        it had to replace 100.
         Raises BadInput for options that can't be.
         """
         self._options = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
