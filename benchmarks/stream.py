@@ -1,238 +1,143 @@
-"""How fast the trainer's stream hands out decoded samples, and how well it keeps the mix.
+"""The trainer's stream beside other loaders, on the same samples in the same run: mix, speed, resuming, damage.
 
-    python benchmarks/stream.py            # about two minutes
-    python benchmarks/stream.py --quick    # under 50 s
+    python benchmarks/stream.py            # about ten minutes
+    python benchmarks/stream.py --quick    # under 50 s; what is not installed is left out
 
-A synthetic release of 24 pairs (17 frames of 288×512) is built in a temporary folder and read in three ways: by the stream on one and on
-two threads, and by plain `webdataset` with the same decoding in one thread. The ways take turns, so that whatever else the machine does
-falls on all of them alike. The last line is one JSON object; rates are samples per second, mix errors percentage points.
+webdataset, MosaicML streaming, Energon and litdata each read in the form they want; of 0, 1 and 2 worker processes (threads, for the
+stream) the fastest is taken. Then all take turns, so that whatever else the machine does falls on all of them alike. The bounds,
+an indexed `preadv` and the decoders alone, take turns with them. Files are in the page cache. The last line is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import contextlib
+import gc
 import itertools
 import json
-import random
+import os
 import statistics
+import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-import webdataset
+from stream_parts import damage, made, mixing, reading, rivals
 
-from factory.trainer.mix import Mix, position_of
-from factory.trainer.stream import Stream
-from manifests import masks, media
-from manifests.records import TASKS, FrameBoxes, Geometry, Lineage, Pair, Task
-from manifests.release import Release, ReleaseMeta
-from manifests.sealing import write_release
-from manifests.store import Store
-
-GEOMETRY = Geometry(frames=17, height=288, width=512)
-MIX: dict[Task, int] = {"animation": 60, "replacement": 20, "pose": 20}
-PAIRS = 24
-BLOCK_PAIRS = 6
-WINDOWS = (100, 8)
-"""samples in a row over which the mix is held against its weights: the plain question, and a small batch"""
-POSITIONS = 20_000
-WARM_UP = 4
-"""samples before the clock starts: as many as the stream reads ahead"""
+WORKERS = (0, 1, 2)
+THREADS = (0, 1, 2)
 
 
 def main() -> None:
     """Build, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--quick", action="store_true", help="fewer samples a run")
-    parser.add_argument("--runs", type=int, default=None, help="runs of each way; default 9, with --quick 5")
+    parser.add_argument("--quick", action="store_true", help="smaller and fewer samples")
+    parser.add_argument("--rounds", type=int, help="rounds of each way; default 9, with --quick 3")
+    parser.add_argument("--folder", type=Path, help="where the data is made and removed again; default: the folder for temporary files")
     asked = parser.parse_args()
-    runs, count = asked.runs or (5 if asked.quick else 9), 24 if asked.quick else 72
-    with tempfile.TemporaryDirectory(prefix="motionpair-bench-") as folder:
-        release = Release.open(build(Path(folder)))
-        ways: dict[str, Callable[[], float]] = {
-            "stream_1_thread": lambda: streamed(release, 1, count),
-            "stream_2_threads": lambda: streamed(release, 2, count),
-            "webdataset": lambda: plain(release, count),
-        }
-        rates: dict[str, list[float]] = {name: [] for name in ways}
-        for number in range(runs):
-            for name, way in ways.items():
-                rates[name].append(way())
-            print(f"run {number + 1} of {runs}: " + ", ".join(f"{name} {found[-1]:.1f}/s" for name, found in rates.items()), flush=True)
-        pair_mb = sum(shard.size for shard in release.info.shards) / release.info.pairs / 1e6
-    figures = {
-        "pairs": PAIRS,
-        "pair_mb": round(pair_mb, 2),
-        "samples_per_run": count,
-        "runs": runs,
-        "samples_per_s": {name: spread(found) for name, found in rates.items()},
-        "worst_mix_error_points": {f"any_{window}": mix_errors(window, runs) for window in WINDOWS},
-    }
+    rounds = asked.rounds or (3 if asked.quick else 9)
+    with tempfile.TemporaryDirectory(prefix="motionpair-bench-", dir=asked.folder) as name:
+        folder = Path(name)
+        figures = {"mix": mixes(folder / "mix", asked.quick), "damage": damage.injected(folder / "damage")}
+        figures["bytes"] = bytes_read(folder / "bytes", rounds, 48 if asked.quick else 120, 1_600_000 if asked.quick else 6_400_000)
+        figures["pixels"] = pixels(folder / "pixels", rounds, 24 if asked.quick else 72)
     print(json.dumps(figures))
+    sys.stdout.flush()
+    os._exit(0)  # some loaders leave threads behind that would keep the process
+
+
+def mixes(folder: Path, quick: bool) -> dict[str, Any]:
+    """Errors of the shares: of a million draws of ours, of 5,000 of each rival, in one process."""
+    release = made.random_bytes(folder, 60, 2048)
+    found: dict[str, Any] = {"stream": mixing.ours(release, (1, 2, 3, 5, 8, 64) if quick else mixing.WORLDS)}
+    for name, start in rivals.available(release, _made(folder / "rivals")).items():
+        with closing(start, 0) as samples:
+            found[name] = mixing.of_draws(map(rivals.task_of, itertools.islice(samples, 1000 if quick else 5000)))
+        if name == "mosaicml_streaming":
+            with start(0, 8) as samples:
+                found[f"{name}_batch_8"] = mixing.of_draws(map(rivals.task_of, itertools.islice(samples, 5000)))
+        print(f"mix: {name} {found[name]}", flush=True)
+    return found
+
+
+def bytes_read(folder: Path, rounds: int, count: int, sample_bytes: int) -> dict[str, Any]:
+    """Samples per second, undecoded."""
+    release = made.random_bytes(folder, 60, sample_bytes)
+    ways = {
+        "stream": {f"threads={n}": _partial(reading.streamed, release, count, n) for n in THREADS},
+        "stream_checked": {f"threads={n}": _partial(reading.streamed, release, count, n, True) for n in THREADS},
+        "preadv_bound": {f"threads={n}": _partial(reading.preadv_bound, release, count, n) for n in THREADS},
+    }
+    for name, start in rivals.available(release, _made(folder / "rivals")).items():
+        ways[name] = {f"workers={n}": _partial(of_rival, start, n, count) for n in WORKERS}
+    found = turns(ways, rounds)
+    best = max((name for name in found if not name.startswith(("stream", "preadv"))), key=lambda name: found[name]["median"], default=None)
+    told: dict[str, Any] = {"sample_mb": sample_bytes / 1e6, "samples_per_run": count, "rounds": rounds, "samples_per_s": found}
+    told["of_the_bound"] = round(found["stream"]["median"] / found["preadv_bound"]["median"], 3)
+    if best:
+        told["of_the_best_rival"] = {best: round(found["stream"]["median"] / found[best]["median"], 2)}
+    return told
+
+
+def pixels(folder: Path, rounds: int, count: int) -> dict[str, Any]:
+    """Samples per second, decoded, and the time to the first one after resuming."""
+    release = made.videos(folder, 24)
+    ways = {
+        "stream": {f"threads={n}": _partial(reading.streamed_pixels, release, count, n) for n in THREADS[1:]},
+        "decoder_bound": {f"threads={n}": _partial(reading.decoder_bound, release, count, n) for n in THREADS[1:]},
+    }
+    found = turns(ways, rounds)
+    resumed = [reading.first_after_resume(release) for _ in range(rounds)]
+    return {
+        "pair_mb": round(sum(shard.size for shard in release.info.shards) / release.info.pairs / 1e6, 2),
+        "samples_per_s": found,
+        "of_the_decoder": round(found["stream"]["median"] / found["decoder_bound"]["median"], 3),
+        "first_sample_after_resume_s": spread(resumed),
+    }
+
+
+def turns(ways: dict[str, dict[str, Callable[[], float]]], rounds: int) -> dict[str, Any]:
+    """Each way at its best setting, in turn."""
+    chosen: dict[str, tuple[str, Callable[[], float]]] = {}
+    for name, settings in ways.items():
+        print(name, flush=True)
+        chosen[name] = reading.fastest(settings)
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds):
+        for name, (_, run) in chosen.items():
+            rates[name].append(run())
+        print(f"round {number + 1} of {rounds}: " + ", ".join(f"{name} {found[-1]:.1f}/s" for name, found in rates.items()), flush=True)
+    return {name: {"setting": chosen[name][0], **spread(found)} for name, found in rates.items()}
+
+
+def of_rival(start: Callable[[int], Any], workers: int, count: int) -> float:
+    """Samples per second of another loader."""
+    with closing(start, workers) as samples:
+        return reading.rate(samples, count)
+
+
+@contextlib.contextmanager
+def closing(start: Callable[[int], Any], workers: int) -> Iterator[Iterator[Any]]:
+    """A loader's samples; afterwards its processes are gone."""
+    with start(workers) as samples:
+        yield samples
+    del samples
+    gc.collect()
 
 
 def spread(found: Sequence[float]) -> dict[str, float]:
     """Median, smallest and largest of several measurements."""
-    return {"median": round(statistics.median(found), 2), "min": round(min(found), 2), "max": round(max(found), 2)}
+    return {"median": round(statistics.median(found), 3), "min": round(min(found), 3), "max": round(max(found), 3)}
 
 
-# --- speed
+def _partial(function: Callable[..., float], *arguments: Any) -> Callable[[], float]:
+    return lambda: function(*arguments)
 
 
-def streamed(release: Release, threads: int, count: int) -> float:
-    """Samples per second of the trainer's stream."""
-    with Stream(release, threads=threads) as stream:
-        return rate(stream, count)
-
-
-def plain(release: Release, count: int) -> float:
-    """Samples per second of `webdataset` reading the same shards, with the same decoding behind it."""
-    shards = [str(release.shard_path(shard.name)) for shard in release.info.shards]
-    endless = itertools.chain.from_iterable(webdataset.WebDataset(shards, shardshuffle=False) for _ in itertools.count())
-    return rate(map(decoded, endless), count)
-
-
-def rate(samples: Iterator[Any], count: int) -> float:
-    """Samples per second after the first few."""
-    for _ in itertools.islice(samples, WARM_UP):
-        pass
-    began = time.perf_counter()
-    for _ in itertools.islice(samples, count):
-        pass
-    return count / (time.perf_counter() - began)
-
-
-def decoded(raw: dict[str, Any]) -> dict[str, Any]:
-    """A webdataset sample with videos and pictures as arrays, decoded as the stream does it: through a file, by the same functions."""
-    out: dict[str, Any] = {"json": json.loads(raw["json"])}
-    for name, data in raw.items():
-        if name.endswith((".mp4", ".png")):
-            with tempfile.NamedTemporaryFile(suffix=Path(name).suffix) as file:
-                file.write(data)
-                file.flush()
-                path = Path(file.name)
-                out[name] = media.read_frames(path)[0] if name.endswith(".mp4") else media.read_image(path)
-    return out
-
-
-# --- mix
-
-
-def mix_errors(window: int, seeds: int) -> dict[str, float]:
-    """Largest difference between a task's share of any `window` samples in a row and its weight, in percentage points.
-
-    The stream's order is computed, not sampled, so its figures are exact. `webdataset.RandomMix` draws; its figures are the median and
-    the largest over several seeds. Of ranks the worst one of all is told.
-    """
-    mix = Mix({str(task): weight for task, weight in MIX.items()})
-
-    def of_rank(rank: int, size: int) -> float:
-        return worst((mix.at(position_of(cycle, rank, size, mix.period)).task for cycle in range(POSITIONS // size)), window)
-
-    drawn = [worst(random_mix(seed), window) for seed in range(seeds)]
-    ranks = {f"stream_one_of_{size}_ranks": max(of_rank(rank, size) for rank in range(size)) for size in (2, 5, 8)}
-    return {
-        "stream": of_rank(0, 1),
-        **ranks,
-        "webdataset_random_mix_median": statistics.median(drawn),
-        "webdataset_random_mix_max": max(drawn),
-    }
-
-
-def random_mix(seed: int) -> Iterator[str]:
-    """Tasks as `webdataset` mixes them at the same weights."""
-    random.seed(seed)
-    total = sum(MIX.values())
-    mixed = webdataset.RandomMix([itertools.repeat(task) for task in MIX], probs=[weight / total for weight in MIX.values()])
-    return itertools.islice(iter(mixed), POSITIONS)
-
-
-def worst(tasks: Iterable[str], window: int) -> float:
-    """Largest error of any task's share over all windows, percentage points."""
-    drawn, total = np.array(list(tasks)), sum(MIX.values())
-    errors = []
-    for task, weight in MIX.items():
-        before = np.concatenate([[0], np.cumsum(drawn == task)])
-        errors.append(np.abs((before[window:] - before[:-window]) / window - weight / total).max())
-    return round(100 * float(max(errors)), 2)
-
-
-# --- the release
-
-
-def build(folder: Path) -> Path:
-    """A sealed release whose pairs have the size and make-up of real ones: noise over moving shapes, lossless masks."""
-    store = Store(folder / "store")
-    pairs = [(pair(number, store, folder), number // BLOCK_PAIRS) for number in range(PAIRS)]
-    meta = ReleaseMeta(name="bench", recipe=sha("recipe"), mix=MIX)
-    return write_release(folder / "release", pairs, store, meta)
-
-
-def pair(number: int, store: Store, folder: Path) -> Pair:
-    """Of five pairs in a row three are animation, one replacement and one pose."""
-    task: Task = (TASKS[0], TASKS[0], TASKS[1], TASKS[0], TASKS[2])[number % 5]
-    path = folder / "part.mp4"
-    videos = []
-    for which in range(2):
-        media.write_video(path, scene(2 * number + which), GEOMETRY.fps)
-        videos.append(store.put(path, ".mp4"))
-    inside_PTHW = figure(2 * number)  # the driving video's
-    media.write_lossless(path, masks.paint(inside_PTHW, (0,), task, "driving"), GEOMETRY.fps)
-    driving_mask = store.put(path, ".mp4")
-    reference_mask_HWC = masks.paint(inside_PTHW[:, :1], (0,), task, "reference")[0]
-    return Pair(
-        key=sha(number)[:24],
-        job=sha(number),
-        slice=task,
-        task=task,
-        split="train",
-        group=f"scene{number}",
-        generator="bench",
-        geometry=GEOMETRY,
-        driving=videos[0],
-        target=videos[1],
-        driving_mask=driving_mask,
-        references=(store.put(media.encode_png(scene(2 * number + 1)[0]), ".png"),),
-        reference_masks=(store.put(media.encode_png(reference_mask_HWC), ".png"),),
-        reference_in_target=False,
-        slots=1,
-        caption=f"Synthetic pair {number}.",
-        boxes=(FrameBoxes(hands=((1.0, 2.0, 30.0, 40.0),)),) * GEOMETRY.frames,
-        lineage=Lineage(source=sha(f"source{number}"), start_frame=0, crop=(0, 0, GEOMETRY.width, GEOMETRY.height)),
-    )
-
-
-def scene(seed: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """frames_THWC: a soft random backdrop with grain, before it two shapes that move."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(40, 216, (9, 16, 3)).astype(np.uint8)
-    backdrop = cv2.resize(coarse, (GEOMETRY.width, GEOMETRY.height), interpolation=cv2.INTER_CUBIC).astype(np.int16)
-    grain = rng.integers(-6, 7, backdrop.shape, np.int16)
-    frames_THWC = np.empty((GEOMETRY.frames, GEOMETRY.height, GEOMETRY.width, 3), np.uint8)
-    for t, inside_HW in enumerate(figure(seed)[0]):
-        frames_THWC[t] = np.clip(backdrop + grain, 0, 255)
-        frames_THWC[t][inside_HW] = rng.integers(0, 256, 3)
-    return frames_THWC
-
-
-def figure(seed: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """masks_PTHW of one "person": a body and a swinging limb."""
-    inside_PTHW = np.zeros((1, GEOMETRY.frames, GEOMETRY.height, GEOMETRY.width), np.uint8)
-    for t in range(GEOMETRY.frames):
-        centre = (160 + (seed * 37) % 190 + t, 150)
-        swing = float(np.sin(0.5 * t + seed))
-        cv2.ellipse(inside_PTHW[0, t], centre, (38, 110), 0, 0, 360, 1, -1)
-        cv2.line(inside_PTHW[0, t], centre, (centre[0] + int(90 * swing), 60 + int(40 * abs(swing))), 1, 18)
-    return inside_PTHW.astype(bool)
-
-
-def sha(text: object) -> str:
-    return hashlib.sha256(str(text).encode()).hexdigest()
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
 
 
 if __name__ == "__main__":

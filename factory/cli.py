@@ -16,6 +16,7 @@ from rich.text import Text
 
 from factory.console import out_console, plainly, state, tell_error
 from factory.generator_commands import generators_app
+from factory.latents_command import latents
 from factory.stopping import GRACE_S
 from manifests.errors import BadRecipe
 
@@ -251,6 +252,9 @@ def show(
         row = draw_pair(release, key, sheet)
         out_console.print(Text(f"{sheet}: {row.key}, {row.task} ({row.slice}, {row.split})"))
         out_console.print(Text(row.caption))
+
+
+app.command()(latents)
 
 
 def main() -> None:

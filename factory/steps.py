@@ -34,7 +34,9 @@ WORK_MODULES = tuple(
 
 HASHED_PACKAGES = (
     "factory.work.", "generators.", "agents.", "manifests.media", "manifests.soundness", "manifests.encode", "manifests.pictures",
-    "manifests.containers", "manifests.masks",
+    "manifests.containers", "manifests.masks", "factory.trainer.augment", "factory.trainer.decode", "factory.trainer.draws",
+    "factory.trainer.encoders", "factory.trainer.encoding", "factory.trainer.latent_sample", "factory.trainer.masks28",
+    "factory.trainer.vae",
 )  # fmt: skip
 """Whose source enters a step's key when the step's module imports it; records and recipes are covered by the request itself."""
 

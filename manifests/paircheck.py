@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from manifests import masks, media
 from manifests.errors import BadInput, Damaged
+from manifests.latents import is_latent, latent_problems
 from manifests.records import canonical_json
 from manifests.release import PairRow, Release
 
@@ -24,6 +25,8 @@ _SAME_IN_JSON = ("key", "job", "slice", "task", "split", "group", "generator", "
 def pair_problems(release: Release, row: PairRow, decode: bool) -> list[tuple[str, str]]:
     """(member, what is wrong) of a pair whose bytes are known to be whole."""
     names = [m.name for m in row.members]
+    if is_latent(row):
+        return [*(_record(release, row) if "json" in names else ()), *latent_problems(release, row, decode)]
     missing = [name for name in (*VIDEOS, "reference.png", "reference_mask.png", "json") if name not in names]
     if missing or len(row.references) != len(row.reference_masks):
         return [("", f"its members are {', '.join(names)}; a pair has three videos, JSON and a mask for each reference")]

@@ -1,114 +1,199 @@
-"""Which sample stands where: the order of the global stream as pure functions of integers. Imports numpy only.
+"""Which task and which source stand where: an endless, periodic order that keeps its shares everywhere. Imports numpy only.
 
-Position k of the stream is a task and the n-th draw of that task; the n-th draw is a pair. No function here has a state.
+Position k is a source and the n-th draw of that source. No function here has a state. The argument for the bounds is in
+docs/decisions/0021-positions-sources-shapes-and-ranks.md.
 """
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from manifests.errors import BadInput
 
 PERIOD_MAX = 1_000_000
+TABLE_MAX = 4_000_000
+"""slots of a period with shapes"""
+TRIES = 8
+"""orders of equal deadlines that are tried until the sources of each task are within one sample as well"""
+
+Ints = NDArray[np.int64]
 
 
-class Draw(NamedTuple):
-    """What stands at a position."""
+class Pattern:
+    """An endless order of cells (sources, or sources by shape) that repeats after a period."""
 
-    task: str
-    n: int
-    """how many draws of the task come before it"""
+    def __init__(self, cells: NDArray[np.intp], count: int) -> None:
+        """`cells` is one period; `count` how many cells there are."""
+        self.cells, self.count = cells, count
+        self.per_period: Ints = np.bincount(cells, minlength=count).astype(np.int64)
+        self._earlier = _earlier(cells, count)
 
+    @property
+    def period(self) -> int:
+        return len(self.cells)
 
-class Mix:
-    """An endless sequence of tasks whose counts follow whole weights in every prefix.
+    def at(self, positions: ArrayLike) -> tuple[NDArray[np.intp], Ints]:
+        """The cells at positions (from 0), and how many draws of the same cell come before each."""
+        turns, slots = np.divmod(np.asarray(positions, np.int64), self.period)
+        cells = self.cells[slots]
+        return cells, turns * self.per_period[cells] + self._earlier[slots]
 
-    With w_i the weight of task i over the sum of all weights, every prefix of length k has |count_i - w_i k| < 1. The sequence repeats
-    after S = sum of the reduced weights, with exact counts.
-    """
-
-    def __init__(self, weights: Mapping[str, int]) -> None:
-        """`weights` must be whole numbers of at least 0, not all 0; those of 0 are left out."""
-        bad = {task: w for task, w in weights.items() if isinstance(w, bool) or not isinstance(w, int) or w < 0}
-        if bad or not any(weights.values()):
-            raise BadInput(f"mix weights must be whole numbers of at least 0 and not all 0, got {dict(weights)}")
-        common = math.gcd(*weights.values())
-        self.weights = {task: w // common for task, w in weights.items() if w}
-        self.period = sum(self.weights.values())
-        if self.period > PERIOD_MAX:
-            raise BadInput(f"the mix {dict(weights)} repeats only after {self.period} samples, at most {PERIOD_MAX}; round its weights")
-        self.tasks = tuple(self.weights)
-        self._slots = _apportion(tuple(self.weights.values()))
-        self._before = _earlier(self._slots)
-
-    def at(self, position: int) -> Draw:
-        """The draw at a position (from 0)."""
-        turn, slot = divmod(position, self.period)
-        task = self.tasks[self._slots[slot]]
-        return Draw(task, turn * self.weights[task] + int(self._before[slot]))
-
-    def counts(self, length: int) -> dict[str, int]:
-        """How often each task stands in the first `length` positions."""
+    def counts(self, length: int) -> Ints:
+        """How often each cell stands in the first `length` positions."""
         turns, rest = divmod(length, self.period)
-        extra = np.bincount(self._slots[:rest], minlength=len(self.tasks))
-        return {task: turns * self.weights[task] + int(extra[i]) for i, task in enumerate(self.tasks)}
+        return turns * self.per_period + np.bincount(self.cells[:rest], minlength=self.count)
+
+    def errors(self, cells: Sequence[int]) -> Errors:
+        """How far the count of some cells together is ever from their share, in samples: in any prefix, and in any window."""
+        hits = np.isin(self.cells, cells)
+        ahead = np.concatenate([[0], np.cumsum(hits)]) - hits.mean() * np.arange(self.period + 1)
+        return Errors(float(np.abs(ahead).max()), float(ahead.max() - ahead.min()))
 
 
-def _apportion(weights: tuple[int, ...]) -> NDArray[np.intp]:
-    """One period, by earliest deadline first.
+class Errors(NamedTuple):
+    """The largest difference between a count and its share, in samples."""
 
-    The j-th item (from 0) of a task with share w = weight / S may stand at slots floor(j / w) to ceil((j + 1) / w) - 1: exactly the slots
-    that keep |count - w k| below 1 in every prefix. These are the windows of proportionate-fair scheduling (Baruah, Cohen, Plaxton and
-    Varvel, 1996): they can all be met, and for unit jobs with whole windows on one machine, earliest deadline first meets them.
+    prefix: float
+    window: float
+
+
+class Mix(Pattern):
+    """An endless order of sources: shares of tasks, and within each task shares of its sources.
+
+    With w the weight of a task over the sum of all, every prefix of length k has |count - w k| < 1; so every window is within 2 samples.
+    The same is reached for the sources of a task, but for rare weights; `errors` tells what holds. The order repeats after as many samples
+    as the reduced weights of all sources sum up to, with exact counts.
     """
-    total = sum(weights)
-    waiting = [(0, i, 0) for i in range(len(weights))]  # (first slot, task, item)
+
+    def __init__(self, tasks: Mapping[str, int], sources: Mapping[str, Sequence[int]] | None = None) -> None:
+        """`tasks` are weights: whole numbers of at least 0, not all 0; tasks of 0 are left out. `sources` are weights within a task, one a
+        source, at least 1; a task without has one source. Raises BadInput for others."""
+        within = {task: tuple((sources or {}).get(task, (1,))) for task in tasks}
+        _check(tasks, within)
+        self.tasks = tuple(task for task, weight in tasks.items() if weight)
+        self.sources = tuple((task, number) for task in self.tasks for number in range(len(within[task])))
+        """the cells: task, and the source's number in it"""
+        weights = _flat([tasks[task] for task in self.tasks], [within[task] for task in self.tasks])
+        self.groups = tuple(tuple(i for i, (t, _) in enumerate(self.sources) if t == task) for task in self.tasks)
+        """cells by task"""
+        self.weights = {task: sum(weights[i] for i in group) for task, group in zip(self.tasks, self.groups, strict=True)}
+        common = math.gcd(*self.weights.values())
+        self.task_period = sum(self.weights.values()) // common
+        """samples after which the shares of tasks are exact"""
+        if sum(weights) > PERIOD_MAX:
+            given = {**tasks} if sources is None else {task: within[task] for task in self.tasks}
+            raise BadInput(f"the mix {given} repeats only after {sum(weights)} samples, at most {PERIOD_MAX}; round its weights")
+        super().__init__(_order(weights, self.groups), len(weights))
+
+    def task_errors(self) -> dict[str, Errors]:
+        return {task: self.errors(group) for task, group in zip(self.tasks, self.groups, strict=True)}
+
+
+def with_shapes(mix: Mix, weights: Sequence[int], block: int) -> Pattern:
+    """A mix whose positions have shapes: cell = source · number of shapes + shape.
+
+    `block` positions in a row (0 to block - 1, and so on) have one shape. Blocks that lie alike to the mix's period form a class; each
+    class goes through the shapes by `weights` on its own, so no task is locked to a shape and each source has each shape at its share.
+    Raises BadInput when the whole repeats after too many samples.
+    """
+    common = math.gcd(*weights)
+    shares = tuple(weight // common for weight in weights)
+    classes = mix.period // math.gcd(mix.period, block)
+    length = classes * sum(shares) * block
+    if length > TABLE_MAX:
+        raise BadInput(
+            f"the mix with shapes repeats only after {length} samples, at most {TABLE_MAX}; round the weights of tasks or shapes"
+        )
+    turn = _apportion(shares)
+    blocks = np.arange(length // block)
+    start = (blocks % classes) * len(turn) // classes  # classes begin at different places of the turn, so that they don't move in step
+    shape = np.repeat(turn[(blocks // classes + start) % len(turn)], block)
+    sources = np.tile(mix.cells, length // mix.period)
+    return Pattern(sources * len(shares) + shape, mix.count * len(shares))
+
+
+def _check(tasks: Mapping[str, int], within: Mapping[str, Sequence[int]]) -> None:
+    def whole(weight: object, least: int) -> bool:
+        return isinstance(weight, int) and not isinstance(weight, bool) and weight >= least
+
+    if not any(tasks.values()) or not all(whole(weight, 0) for weight in tasks.values()):
+        raise BadInput(f"mix weights must be whole numbers of at least 0 and not all 0, got {dict(tasks)}")
+    for task, weights in within.items():
+        if not weights or not all(whole(weight, 1) for weight in weights):
+            raise BadInput(f"the mix of sources in {task} must be whole numbers of at least 1, got {tuple(weights)}")
+
+
+def _flat(tasks: Sequence[int], within: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The smallest whole weights of all sources."""
+    scale = math.lcm(*(sum(weights) for weights in within))
+    flat = [task * weight * (scale // sum(weights)) for task, weights in zip(tasks, within, strict=True) for weight in weights]
+    common = math.gcd(*flat)
+    return tuple(weight // common for weight in flat)
+
+
+def _order(weights: Sequence[int], groups: Sequence[Sequence[int]]) -> NDArray[np.intp]:
+    """One period: tasks first, then each task's slots among its sources. Of several orders of tasks with equal deadlines the first that
+    keeps all sources within one sample, else the best."""
+    best: tuple[float, NDArray[np.intp]] | None = None
+    for number in range(TRIES):
+        turned = [*range(number % len(groups), len(groups)), *range(number % len(groups))]
+        slots = np.asarray(turned)[_apportion([sum(weights[i] for i in groups[g]) for g in turned])]
+        cells = np.empty(len(slots), np.intp)
+        for number_of_group, group in enumerate(groups):
+            where = np.flatnonzero(slots == number_of_group)
+            cells[where] = np.asarray(group)[_apportion([weights[i] for i in group], len(slots), where)]
+        if all(len(group) == 1 for group in groups):
+            return cells
+        pattern = Pattern(cells, len(weights))
+        worst = max(pattern.errors([i]).prefix for i in range(len(weights)))
+        if best is None or worst < best[0] - 1e-9:
+            best = worst, cells
+        if worst < 1 - 1e-9 or number + 1 >= len(groups):
+            break
+    assert best is not None
+    return best[1]
+
+
+def _apportion(weights: Sequence[int], total: int | None = None, slots: NDArray[np.intp] | None = None) -> NDArray[np.intp]:
+    """One period, by earliest deadline first; or of its `slots` only, as many as the weights.
+
+    The j-th item (from 0) of one with share w = weight / total may stand at slots floor(j / w) to ceil((j + 1) / w) - 1: exactly the slots
+    that keep |count - w k| below 1 in every prefix. These are the windows of proportionate-fair scheduling (Baruah, Cohen, Plaxton and
+    Varvel, 1996): they can all be met, and for unit jobs with whole windows on one machine, earliest deadline first meets them. Where only
+    some slots are free they may not all be met; then the one whose window opens next is taken.
+    """
+    total = total or sum(weights)
+    waiting = [(0, i, 0) for i in range(len(weights))]  # (first slot, which, item)
     heapq.heapify(waiting)
-    ready: list[tuple[int, int, int]] = []  # (last slot, task, item)
-    slots = np.empty(total, dtype=np.intp)
-    for slot in range(total):
-        while waiting and waiting[0][0] <= slot:
-            _, task, item = heapq.heappop(waiting)
-            heapq.heappush(ready, (-(-(item + 1) * total // weights[task]) - 1, task, item))
-        _, task, item = heapq.heappop(ready)
-        slots[slot] = task
-        heapq.heappush(waiting, ((item + 1) * total // weights[task], task, item + 1))
-    return slots
-
-
-def _earlier(slots: NDArray[np.intp]) -> NDArray[np.int64]:
-    """For each slot, how many slots before it hold the same task."""
-    out = np.empty(len(slots), dtype=np.int64)
-    for task in range(int(slots.max()) + 1):
-        where = np.flatnonzero(slots == task)
-        out[where] = np.arange(len(where))
+    ready: list[tuple[int, int, int]] = []  # (last slot, which, item)
+    free = range(total) if slots is None else slots.tolist()
+    out = np.empty(len(free), np.intp)
+    for place, slot in enumerate(free):
+        while waiting and (waiting[0][0] <= slot or not ready):
+            first, which, item = waiting[0]
+            if item >= weights[which]:
+                heapq.heappop(waiting)  # its items of this period are all placed
+                continue
+            if first > slot and ready:
+                break
+            heapq.heappop(waiting)
+            heapq.heappush(ready, (-(-(item + 1) * total // weights[which]) - 1, which, item))
+        _, which, item = heapq.heappop(ready)
+        out[place] = which
+        heapq.heappush(waiting, ((item + 1) * total // weights[which], which, item + 1))
     return out
 
 
-def shuffled(seed: int, task: str, epoch: int, count: int) -> NDArray[np.intp]:
-    """A permutation of range(count) that follows from its arguments alone.
-
-    Sorting raw Philox words, not `Generator.permutation`: numpy promises the words of a bit generator for ever, a generator's methods not.
-    """
-    key = int.from_bytes(hashlib.sha256(f"{seed}/{task}/{epoch}".encode()).digest()[:16], "little")
-    words = np.random.Philox(key=key).random_raw(count)
-    return np.argsort(words, kind="stable")
-
-
-def position_of(cycle: int, rank: int, world_size: int, period: int) -> int:
-    """The position that a rank takes in a cycle; in every cycle the ranks take world_size consecutive positions, one each.
-
-    With S the period and d = gcd(world_size, S), rank r takes cycle·W + (r + s) mod W, s = (cycle // (S / d)) mod d. Within S / d cycles a
-    rank meets each position mod S of one class mod d once; s then moves it to the next class. So its positions mod S repeat after
-    exactly S cycles and each occurs once in them: over any S consecutive cycles every rank sees every task at exactly its share.
-    """
-    classes = math.gcd(world_size, period)
-    shift = cycle // (period // classes) % classes
-    return cycle * world_size + (rank + shift) % world_size
+def _earlier(cells: NDArray[np.intp], count: int) -> Ints:
+    """For each slot, how many slots before it hold the same cell."""
+    order = np.argsort(cells, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(cells, minlength=count))[:-1]])
+    out = np.empty(len(cells), np.int64)
+    out[order] = np.arange(len(cells)) - starts[cells[order]]
+    return out

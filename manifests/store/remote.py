@@ -101,6 +101,10 @@ class Remote:
     def read(self, name: str) -> bytes:
         return bytes(self._ask(self._fs.cat_file, self._path(name), **self._whole))
 
+    def read_range(self, name: str, start: int, size: int) -> bytes:
+        """`size` bytes from `start` on; fewer only at the file's end."""
+        return bytes(self._ask(self._fs.cat_file, self._path(name), start=start, end=start + size)) if size else b""
+
     def read_many(self, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         todo = iter(names)
         while batch := list(islice(todo, MANY)):

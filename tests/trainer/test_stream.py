@@ -1,26 +1,23 @@
+import errno
 import itertools
+import os
 import subprocess
 import sys
 import threading
-from collections import Counter
+from collections import Counter, deque
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
-from factory.trainer.mix import Mix, position_of, shuffled
-from factory.trainer.stream import Order, Stream, main
-from manifests.errors import BadInput, Damaged
+from factory.trainer.catalog import Entry
+from factory.trainer.show import main
+from factory.trainer.stream import Bytes, Raw, Stream
+from manifests.errors import BadInput, Damaged, Transient
 from manifests.release import Release
 from manifests.sealing import write_release
 from manifests.store import Store
-
-WEIGHTS = st.dictionaries(st.text("abcdefgh", min_size=1, max_size=3), st.integers(0, 60), min_size=1, max_size=7).filter(
-    lambda d: any(d.values())
-)
 
 
 @pytest.fixture(scope="module")
@@ -35,70 +32,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base
 
 
-# --- the order, without any file
-
-
-@given(WEIGHTS)
-@example({"a": 60, "b": 20, "c": 20})
-@example({"a": 1, "b": 1, "c": 1, "d": 1, "e": 1, "f": 1, "g": 1})
-@example({"a": 45742, "b": 13634, "c": 99})
-@settings(max_examples=150, deadline=None)
-def test_every_prefix_has_the_mix_to_within_one_sample(weights: dict[str, int]) -> None:
-    mix, total = Mix(weights), sum(weights.values())
-    seen: Counter[str] = Counter()
-    for k in range(min(2 * mix.period, 70_000) + 1):
-        for task, weight in weights.items():
-            assert abs(seen[task] * total - weight * k) < total, (task, k)
-        draw = mix.at(k)
-        assert draw.n == seen[draw.task]
-        seen[draw.task] += 1
-    assert mix.counts(k + 1) == {task: seen[task] for task in mix.tasks}
-
-
-def test_weights_are_reduced_and_far_positions_are_cheap() -> None:
-    mix = Mix({"animation": 60, "replacement": 20, "pose": 20})
-    assert (mix.weights, mix.period) == ({"animation": 3, "replacement": 1, "pose": 1}, 5)
-    assert mix.at(10**15) == ("animation", 3 * 10**15 // 5)
-
-
-@pytest.mark.parametrize("weights", [{}, {"a": 0}, {"a": -1, "b": 2}, {"a": 1.5}, {"a": True}, {"a": 1, "b": 10**7}])
-def test_weights_that_are_none_are_refused(weights: dict[str, int]) -> None:
-    with pytest.raises(BadInput, match="mix"):
-        Mix(weights)
-
-
-@pytest.mark.parametrize("weights", [(3, 1, 1), (2, 1, 1), (1, 1, 1), (5, 4, 3), (10, 5, 1), (1,)])
-@pytest.mark.parametrize("world_size", range(1, 17))
-def test_no_rank_is_starved_and_every_position_is_taken_once(weights: tuple[int, ...], world_size: int) -> None:
-    mix = Mix({str(i): w for i, w in enumerate(weights)})
-    period, cycles = mix.period, 3 * mix.period
-    taken = [[position_of(g, rank, world_size, period) for g in range(cycles)] for rank in range(world_size)]
-    for g in range(cycles):
-        assert sorted(ranks[g] for ranks in taken) == list(range(g * world_size, (g + 1) * world_size))
-    for ranks in taken:
-        for start in range(2 * period):  # any window, also where it does not start at a multiple of the period
-            counts = Counter(mix.at(position).task for position in ranks[start : start + period])
-            assert counts == mix.weights
-
-
-def test_shuffles_follow_from_their_arguments_alone() -> None:
-    assert sorted(shuffled(0, "pose", 0, 100)) == list(range(100))
-    assert shuffled(0, "pose", 0, 8).tolist() == [7, 4, 2, 3, 0, 1, 6, 5]  # for ever, whatever numpy's version
-    different = {tuple(shuffled(*args, 100)) for args in ((0, "pose", 0), (1, "pose", 0), (0, "animation", 0), (0, "pose", 1))}
-    assert len(different) == 4
-
-
 # --- on a release
+
+
+def entries(release: Path | Release, count: int, **options: object) -> list[Entry]:
+    """What stands at the first positions."""
+    with Stream(release, **options) as stream:  # type: ignore[arg-type]
+        places = stream.schedule.at(np.arange(count))
+        return [stream.schedule.entry(int(s), int(p)) for s, p in zip(places.source, places.pair, strict=True)]
 
 
 def test_an_epoch_has_every_pair_once(folder: Path) -> None:
     release = Release.open(folder / "release")
-    order = Order(release, "train", seed=3)
     drawn: dict[str, list[str]] = {}
-    for k in range(500):
-        row = order.at(k)
-        assert row.split == "train"
-        drawn.setdefault(row.task, []).append(row.key)
+    for entry in entries(release, 500, seed=3):
+        drawn.setdefault(entry.task, []).append(entry.key)
     for task, keys in drawn.items():
         have = sorted(row.key for row in release.rows() if row.task == task and row.split == "train")
         epochs = [keys[i : i + len(have)] for i in range(0, len(keys) - len(have) + 1, len(have))]
@@ -111,8 +59,8 @@ def test_the_order_does_not_depend_on_how_shards_are_cut(folder: Path) -> None:
     store = Store(folder / "store")
     files = tiny.parts(store, folder / "parts2")
     recut = write_release(folder / "recut", [(p, 0) for p, _ in reversed(tiny.pairs(files, 28))], store, tiny.meta())
-    one, two = (Order(Release.open(path), "train", seed=1) for path in (folder / "release", recut))
-    assert [one.at(k).key for k in range(200)] == [two.at(k).key for k in range(200)]
+    one, two = (entries(path, 200, seed=1) for path in (folder / "release", recut))
+    assert [entry.key for entry in one] == [entry.key for entry in two]
 
 
 def test_samples_are_the_pairs_decoded(folder: Path) -> None:
@@ -137,7 +85,7 @@ def keys(folder: Path, count: int, **options: object) -> list[tuple[int, str]]:
 
 def test_threads_and_ranks_do_not_change_the_order(folder: Path) -> None:
     whole = keys(folder, 20)
-    assert keys(folder, 20, threads=1, prefetch=1) == keys(folder, 20, threads=4, prefetch=9) == whole
+    assert keys(folder, 20, threads=0) == keys(folder, 20, threads=1, prefetch_bytes=1) == keys(folder, 20, threads=4) == whole
     for world_size in (2, 5):
         parts = [keys(folder, 20 // world_size, rank=rank, world_size=world_size) for rank in range(world_size)]
         assert sorted(itertools.chain(*parts)) == whole
@@ -149,13 +97,13 @@ def test_a_resumed_stream_goes_on_also_with_another_world_size(folder: Path, bef
     for rank in range(before):
         with Stream(folder / "release", seed=1, rank=rank, world_size=before) as stream:
             first += [(s.position, s.key) for s in itertools.islice(stream, 3)]
-            states.append(stream.state())
+            states.append(stream.state_dict())
     assert all(state == states[0] for state in states)
     assert states[0]["position"] == 3 * before
     second, per_rank = [], []
     for rank in range(after):
         with Stream(folder / "release", seed=1, rank=rank, world_size=after) as stream:
-            stream.load_state(states[0])
+            stream.load_state_dict(states[0])
             per_rank.append([(s.position, s.key) for s in itertools.islice(stream, 3)])
             second += per_rank[-1]
     assert sorted(first + second) == keys(folder, 3 * (before + after))
@@ -165,12 +113,12 @@ def test_a_resumed_stream_goes_on_also_with_another_world_size(folder: Path, bef
 
 def test_a_state_of_something_else_is_refused(folder: Path) -> None:
     with Stream(folder / "release") as stream, Stream(folder / "gap") as other:
-        state = stream.state()
-        for harm in (other.state(), {**state, "seed": 5}, {**state, "split": "validation"}, {**state, "position": -1}, {}):
+        state = stream.state_dict()
+        for harm in (other.state_dict(), {**state, "seed": 5}, {**state, "split": "validation"}, {**state, "position": -1}, {}):
             with pytest.raises(BadInput):
-                stream.load_state(harm)
+                stream.load_state_dict(harm)
         with pytest.raises(BadInput, match="release"):
-            stream.load_state(other.state())
+            stream.load_state_dict(other.state_dict())
 
 
 def test_a_task_without_pairs_is_told_with_a_way_out(folder: Path) -> None:
@@ -185,7 +133,18 @@ def test_a_task_without_pairs_is_told_with_a_way_out(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"rank": 2, "world_size": 2}, {"rank": -1}, {"world_size": 0}, {"threads": 0}, {"prefetch": 0}, {"position": -5}]
+    "bad",
+    [
+        {"rank": 2, "world_size": 2},
+        {"rank": -1},
+        {"world_size": 0},
+        {"threads": -1},
+        {"prefetch_bytes": 0},
+        {"position": -5},
+        {"micro_batch": 0},
+        {"position": 3, "micro_batch": 2},
+        {"micro_batch": 3, "shape_block": 4},
+    ],
 )
 def test_options_that_cannot_be_are_refused(folder: Path, bad: dict[str, int]) -> None:
     with pytest.raises(BadInput):
@@ -196,7 +155,7 @@ def test_closing_stops_the_threads(folder: Path) -> None:
     def threads() -> list[str]:
         return [t.name for t in threading.enumerate() if t.name.startswith("stream")]
 
-    with Stream(folder / "release", threads=3, prefetch=8) as stream:
+    with Stream(folder / "release", threads=3) as stream:
         assert threads() == []
         next(stream)
         assert threads()
@@ -205,23 +164,100 @@ def test_closing_stops_the_threads(folder: Path) -> None:
         next(stream)
 
 
-def test_damage_is_named_and_not_skipped(folder: Path, tmp_path: Path) -> None:
+# --- damage
+
+
+def damaged(folder: Path, to: Path, keys: set[str], count: int = 40) -> Path:
+    """A release in which one byte of each of these pairs' target videos is another."""
     store = Store(folder / "store")
-    sealed = write_release(tmp_path, tiny.pairs(tiny.parts(store, tmp_path / "p"), 15), store, tiny.meta())
+    sealed = write_release(to, tiny.pairs(tiny.parts(store, to / "p"), count), store, tiny.meta())
     release = Release.open(sealed)
-    row = Order(release, "train", 0).at(2)
-    path = release.shard_path(row.shard)
-    data = bytearray(path.read_bytes())
-    data[row.member("target.mp4").offset + 100] ^= 1
-    path.chmod(0o644)
-    path.write_bytes(data)
-    with Stream(release) as stream:
-        next(stream)
-        next(stream)
+    for row in release.rows():
+        if row.key in keys:
+            path = release.shard_path(row.shard)
+            path.chmod(0o644)
+            with path.open("r+b") as file:
+                file.seek(row.member("target.mp4").offset + 100)
+                byte = file.read(1)[0]
+                file.seek(-1, 1)
+                file.write(bytes([byte ^ 1]))
+    return sealed
+
+
+def test_a_corrupt_pair_is_replaced_and_told_and_no_other_moves(folder: Path, tmp_path: Path) -> None:
+    whole = [(e.task, e.key) for e in entries(damaged(folder, tmp_path / "whole", set()), 60)]
+    bad = {whole[2][1], whole[3][1], whole[7][1]}
+    release = damaged(folder, tmp_path / "bad", bad)
+    seen = []
+    for rank in range(2):
+        with Stream(release, rank=rank, world_size=2, decode=Bytes()) as stream:
+            samples = list(itertools.islice(stream, 30))
+            seen += [(s.position, s.task, s.key, s.replaces) for s in samples]
+            report = stream.report()
+        hit = [s for s in samples if s.replaces]
+        assert report.replaced_count == len(hit) > 0
+        assert [(r.position, r.key, r.by) for r in report.replaced] == [(s.position, s.replaces, s.key) for s in hit]
+        assert all(f"{r.key}.target.mp4" in r.why for r in report.replaced)
+    seen.sort()
+    assert [task for _, task, _, _ in seen] == [task for task, _ in whole]
+    for (position, _, key, replaces), (_, planned) in zip(seen, whole, strict=True):
+        assert (replaces or key) == planned, position
+        assert bool(replaces) == (planned in bad)
+        assert key not in bad
+    again = []
+    with Stream(release, decode=Bytes(), threads=4) as stream:
+        again = [(s.position, s.task, s.key, s.replaces) for s in itertools.islice(stream, 60)]
+    assert again == seen
+
+
+def test_an_undecodable_pair_is_replaced_too(folder: Path, tmp_path: Path) -> None:
+    class Picky(Bytes):
+        def __call__(self, raw: Raw) -> Raw:
+            if raw.key == first:
+                raise BadInput("no such codec")
+            return raw
+
+    first = entries(folder / "release", 1)[0].key
+    with Stream(folder / "release", decode=Picky()) as stream:
+        assert next(stream).replaces == first
+        assert stream.report().replaced[0].why == "no such codec"
+
+
+def test_too_much_damage_stops_the_stream(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    release = damaged(folder, tmp_path, {entries(damaged(folder, tmp_path / "w", set()), 1)[0].key})
+    monkeypatch.setattr("factory.trainer.stream.FORGIVEN", 3)
+    with Stream(release, decode=Bytes(), bad_share=0.02) as stream, pytest.raises(Damaged, match=r"4 of \d+ samples could not be read"):
+        deque(itertools.islice(stream, 500), maxlen=0)
+
+
+def test_a_task_of_which_nothing_can_be_read_is_an_error(folder: Path, tmp_path: Path) -> None:
+    sealed = damaged(folder, tmp_path, set())
+    for path in (sealed / "shards").iterdir():
+        path.unlink()
+    with Stream(sealed) as stream:
         for _ in range(2):
-            with pytest.raises(Damaged, match=f"{row.key}.target.mp4 in shard {row.shard}"):
+            with pytest.raises(Damaged, match=r"no pair of animation .* is missing; restore it"):
                 next(stream)
-        assert stream.state()["position"] == 2
+        assert stream.state_dict()["position"] == 0
+
+
+def test_a_disk_that_fails_is_no_corrupt_sample(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads are tried again; then the same sample comes when the disk is back."""
+    calls, working = [], os.preadv
+
+    def failing(*arguments: object) -> int:
+        calls.append(arguments)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("factory.trainer.reading.PAUSE_S", 0.001)
+    with Stream(folder / "release", threads=1, prefetch_bytes=1) as stream:
+        monkeypatch.setattr("os.preadv", failing)
+        with pytest.raises(Transient, match="Input/output error"):
+            next(stream)
+        assert len(calls) == 4
+        monkeypatch.setattr("os.preadv", working)
+        assert next(stream).position == 0
+        assert stream.replaced_count == 0
 
 
 def test_the_command_prints_a_line_per_sample(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -248,4 +284,4 @@ with Stream({str(folder / "release")!r}) as stream:
     print(next(stream).key)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
-    assert done.stdout.strip() == Order(Release.open(folder / "release"), "train", 0).at(0).key, done.stderr
+    assert done.stdout.strip() == entries(folder / "release", 1)[0].key, done.stderr

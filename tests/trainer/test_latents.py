@@ -1,0 +1,265 @@
+"""`motionpair latents` as a user runs it, really killed and run again; and latent samples as bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tiny
+import torch
+import webdataset
+from made_pairs import made
+
+from factory.trainer.augment import Augmentation, drawn
+from factory.trainer.conditioning import Conditioned, Conditioning, FromLatents, condition, condition_pixels
+from factory.trainer.draws import Draws
+from factory.trainer.encoders import HashedWordsStandIn
+from factory.trainer.encoding import encode, encode_driving
+from factory.trainer.latent_sample import Driving, Latents, check_shapes, pack, packed, unpack, unpacked
+from factory.trainer.stream import Stream
+from factory.trainer.vae import BlockTransformStandIn
+from manifests import latents as names
+from manifests.errors import BadInput, Damaged
+from manifests.records import TASKS, Task
+from manifests.release import Release
+from manifests.sealing import write_release
+from manifests.store import Store
+from manifests.verify import verify
+
+PAIRS = 14
+VAE = BlockTransformStandIn()
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "factory.cli", "--debug", "latents", *map(str, arguments), "--level", "1"]
+
+
+def run(*arguments: object) -> str:
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pixel release, and its latents by an undisturbed run."""
+    folder = tmp_path_factory.mktemp("latents")
+    store = Store(folder / "store")
+    write_release(folder / "pixels", tiny.pairs(tiny.parts(store, folder / "parts"), PAIRS), store, tiny.meta())
+    assert f"{PAIRS} run, 0 reused" in run(folder / "pixels", "--to", folder / "out")
+    return folder
+
+
+def outcomes(out: Path) -> int:
+    return sum(1 for _ in (out / "store" / "outcomes").rglob("*.json"))
+
+
+def test_a_killed_command_goes_on_and_seals_the_same_bytes(base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with subprocess.Popen(command(base / "pixels", "--to", out), start_new_session=True, stderr=subprocess.DEVNULL) as child:
+        ends = time.monotonic() + 120
+        while outcomes(out) < 3 and time.monotonic() < ends:
+            time.sleep(0.01)
+        os.killpg(child.pid, signal.SIGKILL)
+    there = outcomes(out)
+    assert 3 <= there < PAIRS, "killed in the middle"
+    assert not (out / "release").exists()
+    time.sleep(1)  # workers end with their driver; one may still write what it was at
+    said = run(base / "pixels", "--to", out)
+    ran = int(said.split("steps: ")[1].split(" run")[0])
+    assert 0 < ran <= PAIRS - there
+    assert files_of(out / "release") == files_of(base / "out" / "release")
+
+
+def test_asked_again_it_does_nothing_and_for_another_seed_all_but_replacements_change(base: Path) -> None:
+    said = run(base / "pixels", "--to", base / "out")
+    assert f"0 run, {PAIRS} reused" in said
+    assert "unchanged" in said
+
+
+def test_the_latent_release_is_whole_and_tells_what_it_is_of(base: Path) -> None:
+    assert verify(base / "out") == []
+    pixels, latents = Release.open(base / "pixels"), Release.open(base / "out")
+    assert latents.info.mix == pixels.info.mix
+    assert [row.key for row in latents.rows()] == [row.key for row in pixels.rows()]
+    for row, of in zip(latents.rows(), pixels.rows(), strict=True):
+        record = json.loads(latents.read_member(row, "json", check=True))
+        assert record["made_of"] == {m.name: m.sha256 for m in of.members if m.name != "json"}
+        assert record["encoders"]["vae"]["kind"] == "stand-in"
+        assert record["caption"] == row.caption == of.caption
+        assert (row.height, row.width, row.frames, row.split, row.task) == (of.height, of.width, of.frames, of.split, of.task)
+
+
+def test_the_stream_reads_latents_as_it_reads_pixels(base: Path) -> None:
+    how = Conditioning(text_drop=0, augmentation=Augmentation(end_to_end=0, pose=0))
+    with Stream(base / "out", seed=3, decode=FromLatents(how)) as latents, Stream(base / "pixels", seed=3) as pixels:
+        for _ in range(6):
+            got, pair = next(latents), next(pixels)
+            assert isinstance(got, Conditioned)
+            assert (got.key, got.task) == (pair.key, pair.task)
+            decoded = condition_pixels(pair, VAE, Draws(0, "x"), how, HashedWordsStandIn())
+            assert torch.allclose(got.video_16THW, decoded.video_16THW, rtol=2**-8, atol=1e-6)
+            assert torch.allclose(got.driving_20Thw, decoded.driving_20Thw, rtol=2**-8, atol=1e-6)
+            assert torch.equal(got.driving_mask_28Thw, decoded.driving_mask_28Thw)  # multiples of 1/64 are exact in bfloat16
+            assert torch.equal(got.reference_mask_28SHW, decoded.reference_mask_28SHW)
+            assert torch.equal(got.loss_mask_16THW, decoded.loss_mask_16THW) or got.history_frames
+            assert got.positions == decoded.positions
+    with Stream(base / "out", seed=3, decode=FromLatents(how)) as again:
+        first = next(again)
+        assert first.sigma == pytest.approx(next(iter(Stream(base / "out", seed=3, decode=FromLatents(how)))).sigma, abs=0)
+
+
+def test_webdataset_reads_the_published_members(base: Path) -> None:
+    shards = sorted(str(path) for path in (base / "out" / "release" / "0001" / "shards").glob("train-*.tar"))
+    samples = list(webdataset.WebDataset(shards, shardshuffle=False))
+    assert len(samples) > 5
+    for sample in samples:
+        assert {*names.NEEDED, names.FIRST, names.FACES, names.TEXT, names.FRAMES, names.ID, names.META} <= set(sample)
+        video = torch.load(io.BytesIO(pa.CompressedInputStream(pa.BufferReader(sample[names.VIDEO]), "zstd").read()), weights_only=True)
+        assert (video.dtype, tuple(video.shape)) == (torch.bfloat16, (16, 2, 8, 8))
+        assert sample[names.FRAMES] == b"2"
+        hands = unpacked(sample[names.HANDS])
+        assert tuple(hands.shape) == (2, 16, 8, 8)
+        assert hands[:, :, 0, 0].eq(1).all()
+
+
+def test_damage_is_found(base: Path, tmp_path: Path) -> None:
+    release = Release.open(base / "out")
+    data = release.read_member(release.rows()[0], names.VIDEO)
+    for broken in (data[:-20], b"", b"junk", pa.Codec("zstd").compress(b"no tensor at all", asbytes=True)):
+        with pytest.raises(Damaged):
+            unpacked(broken)
+
+
+# --- one sample as bytes
+
+
+def latents(task: Task = "animation", references: int = 1, warped: bool = True) -> Latents:
+    pair = made(task, people=2, references=references)
+    moved = encode_driving(pair, VAE, drawn(Draws(0, "x"), Augmentation())) if warped else None
+    return encode(pair, VAE, encode_driving(pair, VAE), moved, HashedWordsStandIn(), first_frame=True)
+
+
+def tensors_of(sample: Latents) -> dict[str, torch.Tensor]:
+    out: dict[str, torch.Tensor] = {}
+    for field in dataclasses.fields(sample):
+        value = getattr(sample, field.name)
+        if isinstance(value, Driving):
+            out |= {f"{field.name}.{name}": tensor for name, tensor in vars(value).items()}
+        elif isinstance(value, torch.Tensor):
+            out[field.name] = value
+    return out
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("references", [1, 3])
+def test_packed_and_unpacked_it_is_the_same_but_for_rounding(task: Task, references: int) -> None:
+    sample = latents(task, references)
+    back = unpack(sample.key, pack(sample, 1))
+    assert (back.key, back.task, back.caption) == (sample.key, task, sample.caption)
+    expected, got = tensors_of(sample), tensors_of(back)
+    assert set(expected) == set(got)
+    for name, tensor in expected.items():
+        assert torch.equal(got[name], tensor.to(torch.bfloat16).float()), name
+        if "mask" in name or name.startswith(("hands", "faces", "text")):
+            assert torch.equal(got[name], tensor), name
+
+
+def test_the_references_pixels_are_exact_in_their_eight_bits() -> None:
+    sample = latents()
+    back = unpack("x", pack(sample, 1)).reference_pixels_3HW
+    levels = ((back + 1) * 127.5).round()
+    assert torch.equal(levels, ((sample.reference_pixels_3HW + 1) * 127.5).round())
+
+
+def test_the_same_sample_has_the_same_bytes_in_another_process() -> None:
+    code = (
+        "import sys; sys.path[:0] = sys.argv[1:]; import test_latents as t;"
+        "print(t.hashlib.sha256(b''.join(t.pack(t.latents('pose', 2)).values())).hexdigest())"
+    )
+    here = Path(__file__).parent
+    done = subprocess.run([sys.executable, "-c", code, str(here), str(here.parent)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == hashlib.sha256(b"".join(pack(latents("pose", 2)).values())).hexdigest()
+
+
+def test_a_published_sample_without_our_members_is_read() -> None:
+    published = {
+        name: data
+        for name, data in pack(latents("replacement"), 1).items()
+        if name not in (names.WORDS, names.NO_WORDS, names.PICTURE, names.MORE_REFERENCES, names.MORE_MASKS)
+    }
+    got = condition(unpack("shard_1_00012", published), Draws(0, "x"))
+    assert (got.task, got.words_LC, got.positions.reference) == ("replacement", None, (0, 120, 0))
+    old = {name: data for name, data in published.items() if name not in (names.DRIVING_AUG, names.MASK_AUG, names.FACES, names.TEXT)}
+    always = Conditioning(augmentation=Augmentation(end_to_end=1, replacement=True))
+    assert not condition(unpack("x", old), Draws(0, "x"), always).augmented
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({names.HANDS: None}, "has no latent_hands_mask"),
+    ({names.VIDEO: packed(torch.zeros(4, 3, 8, 12), 1)}, "expected \\(16, T, H, W\\)"),
+    ({names.DRIVING: packed(torch.zeros(16, 3, 8, 12), 1)}, "instead of \\(16, 3, 4, 6\\)"),
+    ({names.REF_MASK_FLAG: b"maybe"}, "expected \"True\" or \"False\""),
+])  # fmt: skip
+def test_samples_that_are_none_are_refused(change: dict[str, bytes | None], words: str) -> None:
+    members = {name: data for name, data in (pack(latents(), 1) | change).items() if data is not None}
+    with pytest.raises(Damaged, match=words):
+        unpack("x", members)
+
+
+def test_a_pair_without_a_caption_is_not_packed() -> None:
+    with pytest.raises(BadInput, match="caption"):
+        pack(dataclasses.replace(latents(), caption=" "))
+
+
+def test_nothing_in_a_tensors_bytes_is_run(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, ...]:
+            return Path.touch, (tmp_path / "ran",)
+
+    buffer = io.BytesIO()
+    torch.save(Trap(), buffer)
+    with pytest.raises(Damaged):
+        unpacked(pa.Codec("zstd").compress(buffer.getvalue(), asbytes=True))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_shapes_of_a_sample_are_held_against_each_other() -> None:
+    sample = latents()
+    check_shapes(sample)
+    with pytest.raises(Damaged, match="hands"):
+        check_shapes(dataclasses.replace(sample, hands_T16HW=torch.zeros(2, 16, 8, 12)))
+
+
+def test_the_driving_mask_of_the_augmented_video_is_moved_with_it() -> None:
+    """The two people's planes, read off both masks: the moved one's middle is the clean one's, moved by the warp."""
+    pair = made(people=2)
+    warp = drawn(Draws(0, "x"), Augmentation())
+    clean, moved = (encode_driving(pair, VAE, w).mask_28Thw for w in (None, warp))
+    rows, columns = np.mgrid[: clean.shape[2], : clean.shape[3]]
+
+    def middle(mask_28Thw: torch.Tensor, plane: int) -> tuple[float, float]:
+        weights = mask_28Thw[plane, 0].numpy()
+        return float((weights * columns).sum() / weights.sum()), float((weights * rows).sum() / weights.sum())
+
+    for plane in (3, 1):  # blue, red
+        (x, y), (to_x, to_y) = middle(clean, plane), middle(moved, plane)
+        matrix = warp.matrix((34 + 8, 34), 96, 64)  # the people's box: x 8 to 76, y 12 to 56
+        expected = matrix @ [16 * x + 8, 16 * y + 8, 1]
+        assert (16 * to_x + 8, 16 * to_y + 8) == pytest.approx(expected, abs=4)
