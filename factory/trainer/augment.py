@@ -26,7 +26,8 @@ class Augmentation:
     pose: float = 0.75
     """probability for a pose rendering"""
     replacement: bool = False
-    """whether replacement pairs are moved too; their driving scene is the target's scene, which would no longer lie under it"""
+    """whether replacement pairs are moved too: their driving scene is to be kept, and the target's would no longer lie where it does.
+    Latents that come with an augmented driving video of a replacement pair are used as they come"""
     scale: float = 1.25
     """the size changes by a factor between 1 / this and this"""
     stretch: float = 1.12
@@ -51,10 +52,13 @@ class Warp:
         return np.array([[along, 0, x * (1 - along) + self.shift[0] * width], [0, down, y * (1 - down) + self.shift[1] * height]])
 
 
+def movable(task: str, how: Augmentation) -> bool:
+    """Whether pairs of this task are moved at all."""
+    return task != "replacement" or how.replacement
+
+
 def applies(draws: Draws, task: Task, how: Augmentation) -> bool:
-    """Whether this sample is augmented in this epoch."""
-    if task == "replacement" and not how.replacement:
-        return False
+    """Whether the augmented driving video is taken in this epoch, where there is one."""
     return draws.chance("augment", how.pose if task == "pose" else how.end_to_end)
 
 

@@ -1,8 +1,8 @@
 """One sample as the model sees it: noisy video, references, driving, masks, positions, text and loss mask. docs/conditioning.md has the
 shapes.
 
-    Stream("out/latents", decode=FromLatents())                        # gives Conditioned
-    condition_pixels(sample, vae, Draws(sample.seed, sample.key))      # for a pixel release, the autoencoder in the loop
+    Stream("out/latents", decode=FromLatents())          # a latent release, or published latent shards: gives Conditioned
+    Stream("out/release", decode=FromPixels(vae))        # a pixel release, with the autoencoder in the loop: the same
 
 Everything random comes from draws that belong to the run's seed, the sample's key and how often it was drawn before, and to nothing else.
 """
@@ -10,6 +10,7 @@ Everything random comes from draws that belong to the run's seed, the sample's k
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass, field
 
 import torch
@@ -18,10 +19,10 @@ from torch import Tensor
 from factory.trainer import augment
 from factory.trainer.augment import Augmentation
 from factory.trainer.catalog import Entry
-from factory.trainer.decode import Raw
+from factory.trainer.decode import Pixels, Raw
 from factory.trainer.draws import Draws
 from factory.trainer.encoders import ImageEncoder, TextEncoder
-from factory.trainer.encoding import DecodedPair, encode, encode_driving, task_of
+from factory.trainer.encoding import DecodedPair, encode, task_of
 from factory.trainer.latent_sample import HISTORY_KEY, Latents, unpack
 from factory.trainer.positions import Positions, mode_of, positions
 from factory.trainer.vae import Vae
@@ -102,10 +103,10 @@ def condition_pixels(
     image: ImageEncoder | None = None,
 ) -> Conditioned:
     """The same for a decoded pair; its warp is another one in every epoch."""
-    how = how or Conditioning()
-    moved = augment.applies(draws, task_of(sample), how.augmentation)
-    driving = encode_driving(sample, vae, augment.drawn(draws, how.augmentation) if moved else None)
-    return _conditioned(encode(sample, vae, driving, driving if moved else None, text, image), draws, how, moved)
+    how, task = how or Conditioning(), task_of(sample)
+    moved = augment.movable(task, how.augmentation) and augment.applies(draws, task, how.augmentation)
+    warp = augment.drawn(draws, how.augmentation) if moved else None
+    return _conditioned(encode(sample, vae, warp, text, image, clean=not moved), draws, how, moved)
 
 
 class FromLatents:
@@ -128,6 +129,28 @@ class FromLatents:
     def __call__(self, raw: Raw) -> Conditioned:
         latents = unpack(raw.key, {name: bytes(data) for name, data in raw.members.items()})
         return condition(latents, Draws(raw.seed, raw.key), self._how)
+
+
+class FromPixels:
+    """The same for pixel releases: decodes on the stream's threads, and encodes there, one sample at a time."""
+
+    def __init__(
+        self, vae: Vae, how: Conditioning | None = None, text: TextEncoder | None = None, image: ImageEncoder | None = None
+    ) -> None:
+        self._vae, self._how, self._text, self._image = vae, how or Conditioning(), text, image
+        self._pixels = Pixels()
+        self._lock = threading.Lock()
+
+    def members(self, entry: Entry) -> tuple[str, ...]:
+        return self._pixels.members(entry)
+
+    def size(self, entry: Entry) -> int:
+        return self._pixels.size(entry) + FromLatents().size(entry)
+
+    def __call__(self, raw: Raw) -> Conditioned:
+        sample = self._pixels(raw)
+        with self._lock:
+            return condition_pixels(sample, self._vae, Draws(raw.seed, raw.key), self._how, self._text, self._image)
 
 
 def _conditioned(sample: Latents, draws: Draws, how: Conditioning, moved: bool) -> Conditioned:

@@ -32,8 +32,8 @@ class Draws:
         return np.random.Philox(key=int.from_bytes(digest[:16], "little")).random_raw(count)
 
     def uniform(self, purpose: str, count: int) -> Floats:
-        """`count` numbers strictly between 0 and 1: 53 bits, in the middle of their interval."""
-        return np.asarray(((self.words(purpose, count) >> np.uint64(11)) + 0.5) * 2.0**-53, np.float64)
+        """`count` numbers strictly between 0 and 1: 52 bits, in the middle of their interval (with 53 the last would round to 1)."""
+        return np.asarray(((self.words(purpose, count) >> np.uint64(12)) + 0.5) * 2.0**-52, np.float64)
 
     def chance(self, purpose: str, probability: float) -> bool:
         """True with this probability: always at 1, never at 0."""

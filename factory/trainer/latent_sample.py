@@ -125,13 +125,13 @@ def unpack(key: str, members: Mapping[str, bytes]) -> Latents:
     if video_16THW.ndim != 4 or video_16THW.shape[0] != 16:
         raise Damaged(f"{key}.{VIDEO} is {tuple(video_16THW.shape)}, expected (16, T, H, W); make its latents again")
     no_boxes_T16HW = torch.zeros(video_16THW.shape[1], 16, *video_16THW.shape[2:])
-    drawn = DRIVING_AUG in tensors and MASK_AUG in tensors
+    clean = Driving(tensors[DRIVING], tensors[MASK])
     sample = Latents(
         key=key,
         task="replacement" if _flag(members, REF_MASK_FLAG, key) is False else "animation" if _flag(members, END_TO_END, key) else "pose",
         video_16THW=video_16THW,
-        driving=Driving(tensors[DRIVING], tensors[MASK]),
-        augmented=Driving(tensors[DRIVING_AUG], tensors[MASK_AUG]) if drawn else None,
+        driving=clean,
+        augmented=_augmented(tensors, clean),
         reference_16HW=tensors[REFERENCE][:, 0],
         reference_mask_28HW=tensors[REFERENCE_MASK][:, 0],
         reference_pixels_3HW=tensors[PIXELS][:, 0],
@@ -148,6 +148,14 @@ def unpack(key: str, members: Mapping[str, bytes]) -> Latents:
     )
     check_shapes(sample)
     return sample
+
+
+def _augmented(tensors: Mapping[str, Tensor], clean: Driving) -> Driving | None:
+    """None where there is none, or where the clean one stands in its place, as in our replacement pairs."""
+    if DRIVING_AUG not in tensors or MASK_AUG not in tensors:
+        return None
+    same = torch.equal(tensors[DRIVING_AUG], clean.latents_16Thw) and torch.equal(tensors[MASK_AUG], clean.mask_28Thw)
+    return None if same else Driving(tensors[DRIVING_AUG], tensors[MASK_AUG])
 
 
 def check_shapes(sample: Latents) -> None:

@@ -66,6 +66,11 @@ SPREAD = (6.81, 1.95, 1.95, 1.93, 1.42, 1.36, 1.07, 1.07, 0.79, 0.74, 0.74, 0.61
 """standard deviation of the channels in that model, for pixels whose brightness axis has one of 0.5; channels are divided by it"""
 
 
+BASIS_STEPS, PIXEL_STEPS = 2.0**28, 2.0**16
+"""The transform is computed in whole numbers of these parts. A sum of 768 products stays below 2^53, so float64 holds it exactly and no
+order of adding up (threads, processors, alignment) shows in the result."""
+
+
 class BlockTransformStandIn:
     """No learned model: a cosine transform of blocks of 4×8×8 pixels in an opponent colour space, of which 16 coefficients are kept.
 
@@ -75,19 +80,20 @@ class BlockTransformStandIn:
     """
 
     def __init__(self) -> None:
-        basis = torch.from_numpy(_basis())
-        self._out = basis / torch.tensor(SPREAD, dtype=torch.float64)[:, None]
-        self._back = (basis * torch.tensor(SPREAD, dtype=torch.float64)[:, None]).T.contiguous()
+        self._basis = torch.from_numpy(np.rint(_basis() * BASIS_STEPS))
+        self._spread = torch.tensor(SPREAD, dtype=torch.float64)[:, None]
 
     def encode(self, pixels_3THW: Tensor) -> Tensor:
         """See `Vae.encode`."""
         frames, height, width = checked(pixels_3THW)
         h, w = height // STRIDE, width // STRIDE
         out = torch.empty(LATENT_CHANNELS, latent_frames(frames), h, w)
-        for n in range(out.shape[1]):  # in float64, so that no order of adding up shows in the rounded result
+        for n in range(out.shape[1]):
             group = pixels_3THW[:, :1].expand(-1, GROUP, -1, -1) if n == 0 else pixels_3THW[:, GROUP * n - 3 : GROUP * n + 1]
-            blocks = group.to(torch.float64).reshape(3, GROUP, h, STRIDE, w, STRIDE).permute(2, 4, 0, 1, 3, 5).reshape(h * w, -1)
-            out[:, n] = (blocks @ self._out.T).T.reshape(LATENT_CHANNELS, h, w)
+            parts = (group.to(torch.float64) * PIXEL_STEPS).round()
+            blocks = parts.reshape(3, GROUP, h, STRIDE, w, STRIDE).permute(2, 4, 0, 1, 3, 5).reshape(h * w, -1)
+            sums = (self._basis @ blocks.T) / (BASIS_STEPS * PIXEL_STEPS)
+            out[:, n] = (sums / self._spread).reshape(LATENT_CHANNELS, h, w)
         return out
 
     def decode(self, latents_16THW: Tensor) -> Tensor:
@@ -95,7 +101,8 @@ class BlockTransformStandIn:
         _, groups, h, w = latents_16THW.shape
         out = torch.empty(3, GROUP * (groups - 1) + 1, h * STRIDE, w * STRIDE)
         for n in range(groups):
-            blocks = latents_16THW[:, n].to(torch.float64).reshape(LATENT_CHANNELS, -1).T @ self._back.T
+            parts = (latents_16THW[:, n].to(torch.float64).reshape(LATENT_CHANNELS, -1) * self._spread * PIXEL_STEPS).round()
+            blocks = (parts.T @ self._basis) / (BASIS_STEPS * PIXEL_STEPS)
             group = blocks.reshape(h, w, 3, GROUP, STRIDE, STRIDE).permute(2, 3, 0, 4, 1, 5).reshape(3, GROUP, h * STRIDE, w * STRIDE)
             if n == 0:
                 out[:, 0] = group.mean(1)

@@ -23,7 +23,7 @@ from factory.trainer.conditioning import Conditioned, Conditioning, condition, c
 from factory.trainer.decode import Sample
 from factory.trainer.draws import Draws
 from factory.trainer.encoders import HashedWordsStandIn
-from factory.trainer.encoding import encode, encode_driving, fitted
+from factory.trainer.encoding import encode, encode_driving, encode_references, fitted
 from factory.trainer.latent_sample import Latents
 from factory.trainer.positions import grid, mode_of, positions
 from factory.trainer.vae import BlockTransformStandIn, to_pixels
@@ -41,8 +41,7 @@ def tensors(of: Conditioned) -> dict[str, torch.Tensor]:
 
 
 def latents(pair: Sample, warp: Warp | None = None) -> Latents:
-    moved = encode_driving(pair, VAE, warp) if warp else None
-    return encode(pair, VAE, encode_driving(pair, VAE), moved, HashedWordsStandIn())
+    return encode(pair, VAE, warp, HashedWordsStandIn())
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -91,10 +90,15 @@ def test_another_driving_video_changes_driving_and_its_mask_alone(task: Task) ->
     assert changed == {"driving_20Thw", "driving_mask_28Thw"}
 
 
-def test_a_pair_that_is_driven_by_its_target_is_refused() -> None:
-    pair = made()
+@pytest.mark.parametrize("task", TASKS)
+def test_a_pair_that_is_driven_by_its_target_is_refused(task: Task) -> None:
+    """By the record, by the pixels, and when the target was only encoded once more, which changes every pixel a little."""
+    pair = made(task)
+    noise = np.random.default_rng(0).integers(-5, 6, pair.target_THWC.shape)
+    again = (pair.target_THWC + noise).clip(0, 255).astype(np.uint8)
     for wrong in (
         dataclasses.replace(pair, driving_THWC=pair.target_THWC.copy()),
+        dataclasses.replace(pair, driving_THWC=again),
         dataclasses.replace(pair, meta={**pair.meta, "members": {"driving.mp4": {"sha256": "b"}, "target.mp4": {"sha256": "b"}}}),
     ):
         with pytest.raises(BadInput, match="synthetic video drives") as caught:
@@ -102,10 +106,47 @@ def test_a_pair_that_is_driven_by_its_target_is_refused() -> None:
         assert caught.value.code == "not_reverse_driven"
 
 
+def test_in_a_replacement_only_the_people_have_to_differ() -> None:
+    """Its scene is the target's own, so most pixels are equal."""
+    pair = made("replacement")
+    driving_THWC = pair.target_THWC.copy()
+    people_THW = ~(pair.driving_mask_THWC == 255).all(-1)
+    driving_THWC[people_THW] = 255 - driving_THWC[people_THW]
+    got = condition_pixels(dataclasses.replace(pair, driving_THWC=driving_THWC), VAE, Draws(0, "x"), NEVER)
+    assert got.task == "replacement"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_masks_are_made_without_a_look_at_the_target(task: Task) -> None:
+    """Everything but the video's own latents, from a sample that has no target to look at."""
+
+    class NoTarget:
+        def __init__(self, of: Sample) -> None:
+            self._of = of
+
+        def __getattr__(self, name: str) -> object:
+            assert name not in ("target_THWC", "meta"), "looked at the target"
+            return getattr(self._of, name)
+
+    pair = made(task, people=2, references=2)
+    whole = latents(pair, augment.drawn(Draws(0, "x"), Augmentation()))
+    blind = NoTarget(pair)
+    warp = augment.drawn(Draws(0, "x"), Augmentation())
+    for made_of, expected in ((encode_driving(blind, VAE), whole.driving), (encode_driving(blind, VAE, warp), whole.augmented)):
+        assert expected is not None
+        assert torch.equal(made_of.mask_28Thw, expected.mask_28Thw)
+        assert torch.equal(made_of.latents_16Thw, expected.latents_16Thw)
+    references, shown, _ = encode_references(blind.references, blind.reference_masks, task, HEIGHT, WIDTH, VAE)
+    assert torch.equal(references[:, 0], whole.reference_16HW)
+    assert torch.equal(shown[:, 1:], whole.more_masks_28AHW)
+
+
 @pytest.mark.parametrize(("change", "code"), [
     ({"driving_mask_THWC": made("replacement").driving_mask_THWC}, "stray_colours"),
     ({"reference_masks": made("replacement").reference_masks}, "stray_colours"),
     ({"reference_masks": ()}, "size_mismatch"),
+    ({"reference_masks": (made().reference_masks[0][:, 8:],)}, "size_mismatch"),
+    ({"driving_mask_THWC": made().driving_mask_THWC | np.uint8(7)}, "stray_colours"),
     ({"driving_mask_THWC": made().driving_mask_THWC[:5]}, "size_mismatch"),
     ({"meta": {"task": "pose"}}, "wrong_task"),
     ({"task": "preference", "meta": {}}, "wrong_task"),
@@ -209,10 +250,22 @@ def test_augmentation_comes_as_often_as_the_task_says() -> None:
     hits: Counter[str] = Counter()
     for task in TASKS:
         hits[task] = sum(augment.applies(Draws(0, f"{i}"), task, Augmentation()) for i in range(2000))
-    assert hits["replacement"] == 0
-    assert hits["animation"] / 2000 == pytest.approx(0.56, abs=0.04)
+    assert hits["animation"] / 2000 == hits["replacement"] / 2000 == pytest.approx(0.56, abs=0.04)  # the same draws
     assert hits["pose"] / 2000 == pytest.approx(0.75, abs=0.04)
-    assert augment.applies(Draws(0, "x"), "replacement", Augmentation(end_to_end=1, replacement=True))
+
+
+def test_a_replacement_keeps_its_driving_scene_unless_asked_or_stored_otherwise() -> None:
+    pair = made("replacement")
+    clean = condition_pixels(pair, VAE, Draws(0, "x"), NEVER)
+    always = condition_pixels(pair, VAE, Draws(0, "x"), ALWAYS)
+    assert not always.augmented
+    assert torch.equal(always.driving_20Thw, clean.driving_20Thw)
+    asked = Conditioning(augmentation=Augmentation(end_to_end=1, replacement=True))
+    moved = condition_pixels(pair, VAE, Draws(0, "x"), asked)
+    assert moved.augmented
+    assert not torch.equal(moved.driving_20Thw, clean.driving_20Thw)
+    stored = condition(latents(pair, augment.drawn(Draws(0, "x"), Augmentation())), Draws(0, "x"), ALWAYS)
+    assert stored.augmented
 
 
 @given(st.floats(0.8, 1.25), st.floats(0.9, 1.12), st.floats(-0.08, 0.08), st.floats(-0.08, 0.08))

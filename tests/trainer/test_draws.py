@@ -1,3 +1,7 @@
+"""Numbers that belong to a sample: the same everywhere, spread as they should be."""
+
+from __future__ import annotations
+
 import hashlib
 import subprocess
 import sys
@@ -35,6 +39,19 @@ def test_the_words_stay_for_ever() -> None:
 
 
 EXPECTED = ["0xed96d8855d15ce18", "0x752e7fff14f14351"]
+
+
+@pytest.mark.parametrize("word", [0, 2**64 - 1])
+def test_the_outermost_words_stay_within_0_and_1(word: int) -> None:
+    class Outermost(Draws):
+        def words(self, purpose: str, count: int) -> np.ndarray:
+            return np.full(count, word, np.uint64)
+
+    draws = Outermost(0, "key")
+    assert 0 < draws.uniform("u", 1)[0] < 1
+    assert draws.chance("x", 1.0)
+    assert not draws.chance("x", 0.0)
+    assert np.isfinite(draws.normal("z", (4,))).all()
 
 
 def test_seed_sample_epoch_and_purpose_each_change_everything() -> None:

@@ -152,8 +152,7 @@ def test_damage_is_found(base: Path, tmp_path: Path) -> None:
 
 def latents(task: Task = "animation", references: int = 1, warped: bool = True) -> Latents:
     pair = made(task, people=2, references=references)
-    moved = encode_driving(pair, VAE, drawn(Draws(0, "x"), Augmentation())) if warped else None
-    return encode(pair, VAE, encode_driving(pair, VAE), moved, HashedWordsStandIn(), first_frame=True)
+    return encode(pair, VAE, drawn(Draws(0, "x"), Augmentation()) if warped else None, HashedWordsStandIn(), first_frame=True)
 
 
 def tensors_of(sample: Latents) -> dict[str, torch.Tensor]:

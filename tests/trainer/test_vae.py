@@ -62,7 +62,7 @@ def test_the_stand_in_has_the_geometry_and_loses_detail_only() -> None:
     assert psnr(back, video) > 24
     assert psnr(back[0], video[0]) > 24
     pale = vae.encode(0.5 * to_pixels(video))  # so that nothing is cut off at white
-    assert torch.allclose(vae.encode(vae.decode(pale)), pale, atol=1e-5)
+    assert torch.allclose(vae.encode(vae.decode(pale)), pale, atol=1e-4)
     assert not np.array_equal(back, video)
 
 
@@ -74,6 +74,22 @@ def test_the_stand_in_sees_no_later_frame() -> None:
     assert torch.equal(vae.encode(to_pixels(video[:5])), whole[:, :2])
     flat = vae.encode(to_pixels(np.full((1, 16, 16, 3), 128, np.uint8)))
     assert flat[1:].abs().max() < 1e-6
+
+
+def test_no_order_of_adding_up_shows_in_the_stand_in() -> None:
+    """Plain areas have coefficients near 0, of which float sums leave noise; the same blocks at other places, alone or among others."""
+    flat = np.random.default_rng(3).integers(0, 256, (1, 4, 6, 3), np.uint8).repeat(16, 1).repeat(16, 2)
+    vae = BlockTransformStandIn()
+    whole = vae.encode(to_pixels(flat))
+    for y in range(8):
+        for x in range(12):
+            alone = vae.encode(to_pixels(flat[:, 8 * y : 8 * y + 8, 8 * x : 8 * x + 8]))
+            assert torch.equal(alone[:, 0, 0, 0], whole[:, 0, y, x])
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        assert torch.equal(vae.encode(to_pixels(flat)), whole)
+    exact = vae._basis.sum(1) / vae._basis.abs().sum(1)
+    assert exact[1:3].abs().max() == 0  # a wave over a plain area is 0 to the last bit
 
 
 def test_the_stand_in_gives_the_same_bytes_elsewhere() -> None:
