@@ -16,7 +16,7 @@ from rich.text import Text
 
 from factory.console import out_console, plainly, state, tell_error
 from factory.generator_commands import generators_app
-from factory.latents_command import latents
+from factory.latents_command import adopt, latents
 from factory.stopping import GRACE_S
 from manifests.errors import BadRecipe
 
@@ -255,6 +255,7 @@ def show(
 
 
 app.command()(latents)
+app.command()(adopt)
 
 
 def main() -> None:

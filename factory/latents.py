@@ -7,12 +7,10 @@ next revision of the release, it makes what changed.
 from __future__ import annotations
 
 import asyncio
-import functools
 import hashlib
 import importlib.metadata
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +60,15 @@ class LatentsAsked:
     address: str | None = None
 
 
+@dataclass(frozen=True)
+class Lost:
+    """A pair that has no latents."""
+
+    key: str
+    listed: LeftOut
+    why: str
+
+
 @dataclass
 class LatentsMade:
     """What it came to."""
@@ -71,8 +78,7 @@ class LatentsMade:
     pairs: int
     ran: int
     reused: int
-    failed: Counter[str] = field(default_factory=Counter)
-    """state → pairs that have no latents"""
+    lost: list[Lost] = field(default_factory=list)
 
 
 async def make_latents(asked: LatentsAsked, progress: Callable[[int, int], None] = lambda done, of: None) -> LatentsMade:
@@ -95,19 +101,20 @@ async def make_latents(asked: LatentsAsked, progress: Callable[[int, int], None]
         async with Engine(recipe, place.store, ledger, files, asked.address) as engine:
             memo = Memo(place.store, ledger, engine)
             pairs, lost = await _encoded(rows, source, made_with, memo, 4 * asked.workers, progress)
+        if not pairs:
+            raise BadInput(f"no pair has latents; {next(failures(lost))}", "nothing_to_seal")
         ran, reused = sum(memo.ran.values()), sum(memo.reused.values())
         root = asked.out / "release"
         before = set(root.iterdir()) if root.is_dir() else set()
         folder = await asyncio.to_thread(write_release, root, pairs, place.store, _meta(source, made_with, lost))
-    failed = Counter(job.state for job in lost)
-    return LatentsMade(folder, folder not in before, len(pairs), ran, reused, failed)
+    return LatentsMade(folder, folder not in before, len(pairs), ran, reused, lost)
 
 
 async def _encoded(
     rows: list[PairRow], source: Release, made_with: Encoders, memo: Memo, lanes: int, progress: Callable[[int, int], None]
-) -> tuple[list[tuple[Pair, int]], list[LeftOut]]:
+) -> tuple[list[tuple[Pair, int]], list[Lost]]:
     """(pair, block) of those that have latents, in the source's order, and those that have none."""
-    found: dict[str, Pair | LeftOut] = {}
+    found: dict[str, Pair | Lost] = {}
     blocks = {shard.name: shard.block for shard in source.info.shards}
     waiting = iter(rows)
 
@@ -118,20 +125,23 @@ async def _encoded(
 
     await asyncio.gather(*(lane() for _ in range(lanes)))
     made = [(pair, blocks[row.shard]) for row in source.rows() if isinstance(pair := found[row.key], Pair)]
-    return made, [left for row in rows if isinstance(left := found[row.key], LeftOut)]
+    return made, [left for row in rows if isinstance(left := found[row.key], Lost)]
 
 
-async def _one(row: PairRow, source: Release, made_with: Encoders, memo: Memo) -> Pair | LeftOut:
+async def _one(row: PairRow, source: Release, made_with: Encoders, memo: Memo) -> Pair | Lost:
     request = LatentRequest(key=row.key, members={m.name: m.sha256 for m in row.members}, encoders=made_with)
-    lost = functools.partial(LeftOut, job=row.job, slice=row.slice, split=row.split)
+
+    def lost(state: str, reason: str, why: str) -> Lost:
+        return Lost(row.key, LeftOut(job=row.job, slice=row.slice, split=row.split, state=state, reason=reason), why)
+
     try:
         answer = await memo.call(encode_latents, request, Charge(row.key, row.job, row.slice), POOL)
     except Rejected as error:
-        return lost(state="rejected", reason=error.code)
-    except Quarantined:
-        return lost(state="quarantined", reason="quarantined")
+        return lost("rejected", error.code, error.message)
+    except Quarantined as error:
+        return lost("quarantined", "quarantined", error.message)
     except Transient as error:
-        return lost(state="undecided", reason=error.code)
+        return lost("undecided", error.code, error.message)
     return _pair(source, row, answer.members, made_with)
 
 
@@ -149,13 +159,18 @@ def _pair(source: Release, row: PairRow, latents: dict[str, Artifact], made_with
     return LatentPair.model_validate(record | videos | pictures | {"latents": latents, "encoders": made_with})
 
 
-def _meta(source: Release, made_with: Encoders, lost: list[LeftOut]) -> ReleaseMeta:
+def _meta(source: Release, made_with: Encoders, lost: list[Lost]) -> ReleaseMeta:
     info = source.info
     before = [LeftOut.model_validate_json(line) for line in (source.folder / LEFT_OUT).read_bytes().splitlines() if line]
     return ReleaseMeta(
-        name=f"{info.name} latents", recipe=digest_of({"recipe": info.recipe, "encoders": made_with.model_dump(mode="json")}),
-        mix=info.mix, quotas=info.quotas, complete=info.complete and not lost, left_out=(*before, *lost), shard_mb=info.shard_mb,
-    )  # fmt: skip
+        name=f"{info.name} latents",
+        recipe=digest_of({"recipe": info.recipe, "encoders": made_with.model_dump(mode="json")}),
+        mix=info.mix,
+        quotas=info.quotas,
+        complete=info.complete and not lost,
+        left_out=(*before, *(one.listed for one in lost)),
+        shard_mb=info.shard_mb,
+    )
 
 
 # --- encoders by name
@@ -223,7 +238,11 @@ def _versions(names: tuple[str, ...]) -> dict[str, str]:
         raise BadRecipe(f"the package {error.name} is needed here; pip install 'motionpair[trainer]'.") from None
 
 
-def failures(made: LatentsMade) -> Iterator[str]:
-    """Lines about pairs that have no latents."""
-    for state, count in sorted(made.failed.items()):
-        yield f"{state}: {count} pairs have no latents and are left out"
+def failures(lost: Sequence[Lost]) -> Iterator[str]:
+    """A line a kind of failure: how many, and the first of them."""
+    kinds: dict[tuple[str, str], list[Lost]] = {}
+    for one in lost:
+        kinds.setdefault((one.listed.state, one.listed.reason), []).append(one)
+    for (state, reason), of_kind in sorted(kinds.items()):
+        first = (of_kind[0].why.splitlines() or [""])[0]
+        yield f"{state} ({reason}): {len(of_kind)} pairs have no latents, the first is {of_kind[0].key}: {first}"

@@ -1,4 +1,4 @@
-"""`motionpair latents`: a release's pairs as latents, sealed as a release of their own."""
+"""`motionpair latents`: a release's pairs as latents, sealed as a release of their own; `motionpair adopt`: an index of others' latents."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 from rich.text import Text
+
+from manifests.errors import BadRecipe
 
 
 def latents(
@@ -27,7 +29,6 @@ def latents(
     """Encode a release once for training: latents, masks, text and picture features. Asked for again, it goes on where it was."""
     from factory.console import out_console, plainly
     from factory.latents import LatentsAsked, failures, make_latents
-    from manifests.errors import BadRecipe
 
     asked = LatentsAsked(release, to, vae, text, image, workers, gpus, accelerator, dtype, level, seed, address)
     with plainly("Run the same command again to resume."):
@@ -35,9 +36,30 @@ def latents(
             raise BadRecipe(f"--dtype {dtype}: allowed are float32 and bfloat16.")
         with out_console.status("encoding") as shown:
             made = asyncio.run(make_latents(asked, lambda done, of: shown.update(f"encoding: {done} of {of} pairs")))
-        for line in failures(made):
+        for line in failures(made.lost):
             out_console.print(Text(line, style="red"))
         out_console.print(Text(f"steps: {made.ran} run, {made.reused} reused from earlier runs"))
         out_console.print(Text(f"{'sealed' if made.new_revision else 'unchanged'}: {made.pairs} pairs in {made.release}"))
-    if made.failed:
+    if made.lost:
         raise typer.Exit(3)
+
+
+def adopt(
+    shards: Annotated[Path, typer.Argument(help="A folder of latent shards (*.tar) with the published members.")],
+    threads: Annotated[int | None, typer.Option(min=1, help="That read shards; default: one a core.")] = None,
+) -> None:
+    """Index latent shards that others made, so that the trainer's stream reads them. Writes one file beside them."""
+    from factory.console import out_console, plainly
+    from factory.trainer.published import index_shards
+
+    with plainly():
+        try:
+            import torch  # noqa: F401
+        except ImportError:
+            raise BadRecipe("the package torch is needed here; pip install 'motionpair[trainer]'.") from None
+        with out_console.status("reading") as shown:
+            found = index_shards(shards, threads, lambda done, of: shown.update(f"reading: {done} of {of} shards"))
+        for one in found.skipped:
+            out_console.print(Text(f"left out: {one.shard} {one.key} {one.why}", style="red"))
+        counted = ", ".join(f"{count} {task}" for task, count in found.samples.items())
+        out_console.print(Text(f"indexed: {counted} in {found.shards} shards, left out {len(found.skipped)}: {found.path}"))

@@ -1,6 +1,7 @@
 """Latent releases: the members of a sample as SCAIL-2's published latent shards have them, a few more, and what they were made with.
 
-A latent release has the layout of any other; its pairs have these members in the place of videos and pictures.
+A latent release has the layout of any other; its pairs have these members in the place of videos and pictures. Shards that others made
+get an index beside them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from manifests.errors import Damaged
-from manifests.records import Artifact, Digest, Frozen, Pair
+from manifests.records import Artifact, Digest, Frozen, Pair, Task
 from manifests.release import PairRow, Release
 
 VIDEO, FIRST, REFERENCE, PIXELS = "video_pth.zstd", "first_frame_pth.zstd", "ref_frame_pth.zstd", "pixel_first_frame.zstd"
@@ -28,6 +29,24 @@ NEEDED = (VIDEO, REFERENCE, PIXELS, DRIVING, MASK, REFERENCE_MASK, HANDS, CAPTIO
 TENSOR = ".zstd"
 """how the names of members end that are tensors"""
 MAX_TENSOR_BYTES, PART_BYTES = 4 << 30, 8 << 20
+
+
+INDEX, INDEX_FORMAT = "motionpair-index.parquet", 1
+"""beside latent shards that were not sealed by us, and its version"""
+INDEX_KEY = b"motionpair"
+"""of the Parquet file's own metadata that holds a `LatentIndex`"""
+
+
+class LatentIndex(Frozen):
+    """What such an index says besides its rows, whose columns are those of a manifest that the stream needs."""
+
+    format: int
+    content: Digest
+    """of all rows"""
+    mix: dict[Task, int]
+    """the trainer's sampling weights"""
+    shards: dict[str, int]
+    """file name → bytes"""
 
 
 class Encoder(Frozen):

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from factory.trainer.cache import Cache
 from factory.trainer.reading import LocalShards, RemoteShards, Shards, plain_name
 from manifests.errors import BadInput, Damaged
+from manifests.latents import INDEX, INDEX_FORMAT, INDEX_KEY, LatentIndex
 from manifests.records import Split
 from manifests.release import DATASET, FORMAT, MANIFEST, SHARDS, DatasetInfo, Release
 from manifests.shards import Member
@@ -75,9 +76,9 @@ class Entry:
 
 
 class Catalog:
-    """An opened release, on this machine or behind a network."""
+    """An opened release, on this machine or behind a network, or indexed latent shards of others."""
 
-    def __init__(self, url: str, info: DatasetInfo, table: pa.Table, shards: Shards) -> None:
+    def __init__(self, url: str, info: DatasetInfo | LatentIndex, table: pa.Table, shards: Shards) -> None:
         self.url, self.info, self.shards = url, info, shards
         self._table = table
 
@@ -127,16 +128,32 @@ class Shelf:
 
 
 def open_catalog(release: str | Path | Release, cache: Cache | None = None, patience_s: float = PATIENCE_S) -> Catalog:
-    """Open a release by a path, an fsspec address or as it is. Raises BadInput when there is none, Damaged when it can't be read, Transient
-    when its server stays away."""
+    """Open a release by a path, an fsspec address or as it is, or a folder of latent shards with an index of ours. Raises BadInput when
+    there is none, Damaged when it can't be read, Transient when its server stays away."""
     if isinstance(release, Release):
         return _local(release)
     folder = local_folder(str(release))
+    if folder and (Path(folder) / INDEX).is_file():
+        return _indexed(Path(folder))
     return _local(Release.open(folder)) if folder else _remote(str(release), cache, patience_s)
 
 
 def _local(release: Release) -> Catalog:
     return Catalog(str(release.folder), release.info, _table(release.folder / MANIFEST), LocalShards(release.folder / SHARDS))
+
+
+def _indexed(folder: Path) -> Catalog:
+    """Shards of others. Their sizes are looked at, so that an index of other files is not believed."""
+    table = _table(folder / INDEX)
+    try:
+        info = LatentIndex.model_validate_json((table.schema.metadata or {}).get(INDEX_KEY, b""))
+    except ValidationError as error:
+        raise Damaged(f"{folder / INDEX} is no index that this version reads; run motionpair adopt {folder} again") from error
+    for name, size in info.shards.items():
+        path = folder / plain_name(name)
+        if info.format != INDEX_FORMAT or not path.is_file() or path.stat().st_size != size:
+            raise Damaged(f"{path} is not the file that was indexed; restore it, or run motionpair adopt {folder} again")
+    return Catalog(str(folder), info, table, LocalShards(folder))
 
 
 def _remote(url: str, cache: Cache | None, patience_s: float) -> Catalog:

@@ -128,7 +128,7 @@ def unpack(key: str, members: Mapping[str, bytes]) -> Latents:
     clean = Driving(tensors[DRIVING], tensors[MASK])
     sample = Latents(
         key=key,
-        task="replacement" if _flag(members, REF_MASK_FLAG, key) is False else "animation" if _flag(members, END_TO_END, key) else "pose",
+        task=task_told(members, key),
         video_16THW=video_16THW,
         driving=clean,
         augmented=_augmented(tensors, clean),
@@ -148,6 +148,13 @@ def unpack(key: str, members: Mapping[str, bytes]) -> Latents:
     )
     check_shapes(sample)
     return sample
+
+
+def task_told(members: Mapping[str, bytes], key: str) -> Task:
+    """By the two flags: a reference that is matted means a replacement, a driving video that is none of a person a pose pair."""
+    if not _flag(members, REF_MASK_FLAG, key):
+        return "replacement"
+    return "animation" if _flag(members, END_TO_END, key) else "pose"
 
 
 def _augmented(tensors: Mapping[str, Tensor], clean: Driving) -> Driving | None:

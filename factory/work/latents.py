@@ -1,4 +1,4 @@
-"""The step that makes a pair's latents. Its module stands alone, so that its key covers this code and what it imports, and not the command's.
+"""The step that makes a pair's latents. Its module stands alone, so its key covers this code and what it imports, not the command's.
 
 torch and the models are imported where they are used: the driver registers the step without them.
 """
