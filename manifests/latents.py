@@ -24,6 +24,11 @@ CAPTION, FRAMES, ID, END_TO_END, REF_MASK_FLAG, META = "recaption", "frame", "id
 MORE_REFERENCES, MORE_MASKS = "more_ref_frames_pth.zstd", "more_ref_masks.zstd"
 WORDS, NO_WORDS, PICTURE = "text_pth.zstd", "text_empty_pth.zstd", "image_pth.zstd"
 
+ORDER = (
+    VIDEO, DRIVING, DRIVING_AUG, FIRST, REFERENCE, PIXELS, MASK, MASK_AUG, REFERENCE_MASK, HANDS, FACES, TEXT, WORDS, NO_WORDS, PICTURE,
+    MORE_REFERENCES, MORE_MASKS, CAPTION, FRAMES, ID, END_TO_END, REF_MASK_FLAG, META,
+)  # fmt: skip
+"""in which members stand in a shard"""
 NEEDED = (VIDEO, REFERENCE, PIXELS, DRIVING, MASK, REFERENCE_MASK, HANDS, CAPTION, END_TO_END, REF_MASK_FLAG)
 """without which a sample can't be trained with; a sample without the hands' mask or the caption is skipped by published readers"""
 TENSOR = ".zstd"
@@ -88,8 +93,8 @@ class LatentPair(Pair):
     encoders: Encoders
 
     def members(self) -> dict[str, Artifact]:
-        """Member name → artifact, in the order they stand in a shard."""
-        return dict(self.latents)
+        """Member name → artifact, in the order they stand in a shard: an answer that comes back from the store has lost its own."""
+        return {name: self.latents[name] for name in ORDER if name in self.latents}
 
 
 def is_latent(row: PairRow) -> bool:

@@ -92,7 +92,7 @@ class Latents:
 
 
 def pack(sample: Latents, level: int = LEVEL) -> dict[str, bytes]:
-    """Member name → bytes, in a fixed order; the same tensors give the same bytes. Raises BadInput for a pair without a
+    """Member name → bytes; the same tensors give the same bytes. Raises BadInput for a pair without a
     caption, which published readers would skip without a word."""
     if not sample.caption.strip():
         raise BadInput(f"pair {sample.key} has no caption; published readers skip such samples", "no_caption")

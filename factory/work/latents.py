@@ -34,7 +34,7 @@ class LatentRequest(Frozen):
 
 
 class LatentMembers(Frozen):
-    """Member name → artifact, in the order they stand in a shard."""
+    """Member name → artifact."""
 
     members: dict[str, Artifact]
 

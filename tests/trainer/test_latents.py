@@ -180,6 +180,11 @@ def test_packed_and_unpacked_it_is_the_same_but_for_rounding(task: Task, referen
             assert torch.equal(got[name], tensor), name
 
 
+def test_every_member_has_its_place_in_a_shard() -> None:
+    sample = dataclasses.replace(latents("animation", 3), picture_LC=torch.zeros(5, 32))
+    assert set(pack(sample, 1)) == set(names.ORDER)
+
+
 def test_the_references_pixels_are_exact_in_their_eight_bits() -> None:
     sample = latents()
     back = unpack("x", pack(sample, 1)).reference_pixels_3HW
