@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,10 @@ import tiny
 import torch
 import webdataset
 from made_pairs import made
+from typer.testing import CliRunner
 
+from factory import steps
+from factory.cli import app
 from factory.trainer.augment import Augmentation, drawn
 from factory.trainer.conditioning import Conditioned, Conditioning, FromLatents, condition, condition_pixels
 from factory.trainer.draws import Draws
@@ -29,9 +33,11 @@ from factory.trainer.encoding import encode, encode_driving
 from factory.trainer.latent_sample import Driving, Latents, check_shapes, pack, packed, unpack, unpacked
 from factory.trainer.stream import Stream
 from factory.trainer.vae import BlockTransformStandIn
+from factory.work.latents import encode_latents
 from manifests import latents as names
+from manifests import media
 from manifests.errors import BadInput, Damaged
-from manifests.records import TASKS, Task
+from manifests.records import TASKS, FrameBoxes, Task
 from manifests.release import Release
 from manifests.sealing import write_release
 from manifests.store import Store
@@ -87,10 +93,103 @@ def test_a_killed_command_goes_on_and_seals_the_same_bytes(base: Path, tmp_path:
     assert files_of(out / "release") == files_of(base / "out" / "release")
 
 
-def test_asked_again_it_does_nothing_and_for_another_seed_all_but_replacements_change(base: Path) -> None:
+def test_asked_again_it_does_nothing(base: Path) -> None:
     said = run(base / "pixels", "--to", base / "out")
     assert f"0 run, {PAIRS} reused" in said
     assert "unchanged" in said
+
+
+def test_the_key_covers_the_code_that_makes_latents() -> None:
+    for module in ("factory.work.latents", "factory.trainer.masks28", "factory.trainer.vae", "factory.trainer.augment", "manifests.masks"):
+        assert module in hashed(encode_latents.modules), module
+
+
+def hashed(modules: tuple[str, ...]) -> set[str]:
+    """Modules whose source is in a step's key: an edit to any of them changes it."""
+    found: set[str] = set()
+    todo = list(modules)
+    while todo:
+        name = todo.pop()
+        if name not in found and steps._hashed(name):
+            found.add(name)
+            todo += steps._module(name)[1]
+    return found
+
+
+def test_each_pair_that_can_not_be_encoded_is_told_and_the_others_are_sealed(tmp_path: Path) -> None:
+    """No hands is no fault. A mask of another length, a target that drives itself and an empty caption are; so is a shard with a changed
+    byte, which may be restored: that pair is undecided, and the next run makes it."""
+    store = Store(tmp_path / "store")
+    files = tiny.parts(store, tmp_path / "parts")
+    media.write_lossless(tmp_path / "long.mp4", np.repeat(tiny.mask_frames("animation", "driving")[:1], 9, 0), 16.0)
+    long = store.put(tmp_path / "long.mp4", ".mp4")
+    changes: list[dict[str, object]] = [
+        {"boxes": (FrameBoxes(),) * 5}, {"driving_mask": long}, {"target": files["video0"], "driving": files["video0"]}, {"caption": " "},
+        {}, {"boxes": ()},
+    ]  # fmt: skip
+    pairs = [tiny.pair(5 * i, files, **change) for i, change in enumerate(changes)]
+    release = write_release(tmp_path / "pixels", [(pair, 0) for pair in pairs], store, tiny.meta())
+    place = next(row for row in Release.open(release).rows() if row.key == pairs[4].key)
+    path = release / "shards" / place.shard
+    whole, at = path.read_bytes(), place.member("target.mp4").offset + 50
+    path.chmod(0o644)
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    done = subprocess.run(command(tmp_path / "pixels", "--to", tmp_path / "out"), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 3, done.stderr
+    for word, pair in (("size_mismatch", pairs[1]), ("not_reverse_driven", pairs[2]), ("no_caption", pairs[3]), ("damaged", pairs[4])):
+        assert any(word in line and pair.key in line for line in done.stdout.splitlines()), (word, done.stdout)
+    latents = Release.open(tmp_path / "out")
+    assert [row.key for row in latents.rows()] == [pairs[0].key, pairs[5].key]
+    assert unpacked(latents.read_member(latents.rows()[0], names.HANDS)).sum() == 0
+    assert latents.info.left_out_counts["undecided"] == {"transient": 1}
+    assert not latents.info.complete
+    path.write_bytes(whole)
+    again = subprocess.run(command(tmp_path / "pixels", "--to", tmp_path / "out"), capture_output=True, text=True, timeout=300)
+    assert "1 run" in again.stdout
+    assert pairs[4].key in {row.key for row in Release.open(tmp_path / "out").rows()}
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), [
+    (["{empty}"], 1, "no sealed release"),
+    (["{half}"], 1, "no sealed release"),
+    (["{cut}"], 1, "is damaged or missing"),
+    (["{latents}"], 1, "is a latent release already"),
+    (["{pixels}", "--vae", "{empty}"], 2, "no AutoencoderKLWan there"),
+    (["{pixels}", "--vae", "none"], 2, "need an autoencoder"),
+    (["{pixels}", "--image", "stand-in"], 2, "there is none"),
+    (["{pixels}", "--text", "{pixels}/nowhere"], 2, "no UMT5EncoderModel there"),
+    (["{pixels}", "--dtype", "float16"], 2, "allowed are float32 and bfloat16"),
+])  # fmt: skip
+def test_what_can_not_be_is_told_in_one_line(base: Path, tmp_path: Path, arguments: list[str], code: int, words: str) -> None:
+    """half: a sealing that was killed; cut: its manifest was lost."""
+    places = {
+        "empty": tmp_path / "empty",
+        "half": tmp_path / "half",
+        "cut": tmp_path / "cut",
+        "latents": base / "out",
+        "pixels": base / "pixels",
+    }
+    places["empty"].mkdir()
+    shutil.copytree(base / "pixels" / "0001", places["half"] / "0001", ignore=shutil.ignore_patterns("dataset.json"))
+    shutil.copytree(base / "pixels" / "0001", places["cut"] / "0001", ignore=shutil.ignore_patterns("manifest.parquet"))
+    asked = ["latents", *(argument.format(**places) for argument in arguments), "--to", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == code, done.output
+    (line,) = done.stderr.strip().splitlines()
+    assert words in line
+
+
+def test_an_interrupted_command_says_how_to_go_on(base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with subprocess.Popen(command(base / "pixels", "--to", out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        ends = time.monotonic() + 120
+        while outcomes(out) < 2 and time.monotonic() < ends:
+            time.sleep(0.01)
+        child.send_signal(signal.SIGINT)
+        _, told = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "Run the same command again to resume." in told.strip().splitlines()[-1]
+    assert not (out / "release").exists()
 
 
 def test_the_latent_release_is_whole_and_tells_what_it_is_of(base: Path) -> None:
