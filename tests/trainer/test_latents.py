@@ -20,6 +20,7 @@ import pytest
 import tiny
 import torch
 import webdataset
+from made_models import made_models
 from made_pairs import made
 from typer.testing import CliRunner
 
@@ -27,12 +28,13 @@ from factory import steps
 from factory.cli import app
 from factory.trainer.augment import Augmentation, drawn
 from factory.trainer.conditioning import Conditioned, Conditioning, FromLatents, condition, condition_pixels
+from factory.trainer.decode import Raw
 from factory.trainer.draws import Draws
-from factory.trainer.encoders import HashedWordsStandIn
+from factory.trainer.encoders import ClipPicture, HashedWordsStandIn, Umt5
 from factory.trainer.encoding import encode, encode_driving
 from factory.trainer.latent_sample import Driving, Latents, check_shapes, pack, packed, unpack, unpacked
 from factory.trainer.stream import Stream
-from factory.trainer.vae import BlockTransformStandIn
+from factory.trainer.vae import BlockTransformStandIn, WanVae, to_pixels
 from factory.work.latents import encode_latents
 from manifests import latents as names
 from manifests import media
@@ -222,6 +224,67 @@ def test_the_stream_reads_latents_as_it_reads_pixels(base: Path) -> None:
     with Stream(base / "out", seed=3, decode=FromLatents(how)) as again:
         first = next(again)
         assert first.sigma == pytest.approx(next(iter(Stream(base / "out", seed=3, decode=FromLatents(how)))).sigma, abs=0)
+
+
+def by_position(release: Path, rank: int, world_size: int, steps: int, **options: object) -> dict[int, str]:
+    """Position of the global stream → digest of all that was drawn and read for it."""
+    out: dict[int, str] = {}
+    with Stream(release, seed=3, rank=rank, world_size=world_size, decode=Placed(), **options) as stream:
+        for _ in range(steps):
+            position, sample = next(stream)
+            tensors = b"".join(value.numpy().tobytes() for value in vars(sample).values() if isinstance(value, torch.Tensor))
+            about = f"{sample.key} {sample.sigma!r} {sample.augmented} {sample.history_frames} {sample.caption}"
+            out[position] = hashlib.sha256(tensors + about.encode()).hexdigest()
+    return out
+
+
+class Placed(FromLatents):
+    """Samples with their positions."""
+
+    def __call__(self, raw: Raw) -> tuple[int, Conditioned]:  # type: ignore[override]
+        return raw.position, super().__call__(raw)
+
+
+def test_draws_stay_with_their_samples_on_other_ranks_and_after_a_restart(base: Path) -> None:
+    """60 positions: several epochs, so the same pair comes with other noise; by one rank, by three, and from the middle on with others."""
+    whole = by_position(base / "out", 0, 1, 60)
+    assert len(set(whole.values())) == 60
+    by_three = {position: digest for rank in range(3) for position, digest in by_position(base / "out", rank, 3, 20).items()}
+    assert by_three == whole
+    later = {
+        position: digest for rank in range(2) for position, digest in by_position(base / "out", rank, 2, 15, position=30, threads=1).items()
+    }
+    assert later == {position: digest for position, digest in whole.items() if position >= 30}
+
+
+def test_real_classes_by_name_run_on_workers(tmp_path: Path) -> None:
+    """AutoencoderKLWan, UMT5EncoderModel and CLIPVisionModel with tiny random weights; other weights make other latents."""
+    models = made_models(tmp_path / "models")
+    store = Store(tmp_path / "store")
+    write_release(tmp_path / "pixels", tiny.pairs(tiny.parts(store, tmp_path / "parts"), 3), store, tiny.meta())
+    encoders = ("--vae", models, "--text", models, "--image", models)
+    assert "3 run, 0 reused" in run(tmp_path / "pixels", "--to", tmp_path / "out", *encoders)
+    with Stream(tmp_path / "pixels") as stream:
+        pair = next(stream)
+    release = Release.open(tmp_path / "out")
+    row = next(row for row in release.rows() if row.key == pair.key)
+    record = json.loads(release.read_member(row, "json"))
+    assert [record["encoders"][name]["kind"] for name in ("vae", "text", "image")] == [
+        "AutoencoderKLWan",
+        "UMT5EncoderModel",
+        "CLIPVisionModel",
+    ]
+    got = unpack(row.key, {member.name: release.read_member(row, member.name) for member in row.members})
+    assert torch.allclose(got.video_16THW, WanVae(models).encode(to_pixels(pair.target_THWC)), rtol=0.02, atol=0.02)
+    assert got.words_LC is not None
+    assert torch.allclose(got.words_LC, Umt5(models).encode(pair.caption), rtol=0.02, atol=0.02)
+    assert got.picture_LC is not None
+    assert torch.allclose(got.picture_LC, ClipPicture(models).encode(pair.references[0]), rtol=0.02, atol=0.02)
+    weights = models / "vae" / "diffusion_pytorch_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-3] ^= 1
+    weights.write_bytes(data)
+    assert "3 run, 0 reused" in run(tmp_path / "pixels", "--to", tmp_path / "out", *encoders)
 
 
 def test_webdataset_reads_the_published_members(base: Path) -> None:
