@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from factory.steps import step
 from factory.workbench import Workbench
-from manifests.errors import Transient
+from manifests.errors import BadInput, BadRecipe, Transient
 from manifests.latents import Encoder, Encoders
 from manifests.records import Artifact, Digest, Frozen
 from manifests.release import PairRow, Release
@@ -113,4 +113,10 @@ def _model(name: str, folder: str, device: str, dtype: str) -> Any:
     if not folder:
         return vae.BlockTransformStandIn() if name == "vae" else encoders.HashedWordsStandIn()
     made = {"vae": vae.WanVae, "text": encoders.Umt5, "image": encoders.ClipPicture}[name]
-    return made(folder, device, getattr(torch, dtype))
+    try:
+        return made(folder, device, getattr(torch, dtype))
+    except torch.OutOfMemoryError:
+        raise
+    except (ImportError, RuntimeError, OSError, ValueError, BadInput) as error:  # no pair would fare better; diffusers turns failed imports
+        first = (str(error).splitlines() or [type(error).__name__])[0]  # into RuntimeError
+        raise BadRecipe(f"--{name} can't be loaded on a worker: {first} Give another folder, or mend the worker's packages.") from error

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from pathlib import Path
 
+import cpu_torchvision
 import pytest
 import torch
 
@@ -15,7 +15,7 @@ def made_models(folder: Path) -> Path:
     for name in ("diffusers", "transformers"):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
-    sys.modules.setdefault("torchvision", None)  # type: ignore[arg-type]  # one built for another torch breaks both; none is needed
+    cpu_torchvision.install()
     from diffusers import AutoencoderKLWan
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import CLIPVisionConfig, CLIPVisionModel, PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel

@@ -257,14 +257,16 @@ def test_draws_stay_with_their_samples_on_other_ranks_and_after_a_restart(base: 
     assert later == {position: digest for position, digest in whole.items() if position >= 30}
 
 
-def test_real_classes_by_name_run_on_workers(tmp_path: Path) -> None:
-    """AutoencoderKLWan, UMT5EncoderModel and CLIPVisionModel with tiny random weights; other weights make other latents."""
+def test_real_classes_by_name_run_on_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AutoencoderKLWan, UMT5EncoderModel and CLIPVisionModel with tiny random weights; other weights make other latents, and a model that
+    can't be loaded ends the run."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent / "beside_torch"), prepend=os.pathsep)
     models = made_models(tmp_path / "models")
     store = Store(tmp_path / "store")
     write_release(tmp_path / "pixels", tiny.pairs(tiny.parts(store, tmp_path / "parts"), 3), store, tiny.meta())
     encoders = ("--vae", models, "--text", models, "--image", models)
     assert "3 run, 0 reused" in run(tmp_path / "pixels", "--to", tmp_path / "out", *encoders)
-    with Stream(tmp_path / "pixels") as stream:
+    with Stream(tmp_path / "pixels", tasks=("animation",)) as stream:
         pair = next(stream)
     release = Release.open(tmp_path / "out")
     row = next(row for row in release.rows() if row.key == pair.key)
@@ -285,6 +287,10 @@ def test_real_classes_by_name_run_on_workers(tmp_path: Path) -> None:
     data[-3] ^= 1
     weights.write_bytes(data)
     assert "3 run, 0 reused" in run(tmp_path / "pixels", "--to", tmp_path / "out", *encoders)
+    weights.write_bytes(data[: len(data) // 2])
+    done = subprocess.run(command(tmp_path / "pixels", "--to", tmp_path / "out", *encoders), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 2
+    assert "--vae can't be loaded on a worker" in done.stderr.splitlines()[-1]
 
 
 def test_webdataset_reads_the_published_members(base: Path) -> None:
