@@ -60,6 +60,6 @@ def adopt(
         with out_console.status("reading") as shown:
             found = index_shards(shards, threads, lambda done, of: shown.update(f"reading: {done} of {of} shards"))
         for one in found.skipped:
-            out_console.print(Text(f"left out: {one.shard} {one.key} {one.why}", style="red"))
+            out_console.print(Text(f"left out: {' '.join(filter(None, one))}", style="red"))
         counted = ", ".join(f"{count} {task}" for task, count in found.samples.items())
         out_console.print(Text(f"indexed: {counted} in {found.shards} shards, left out {len(found.skipped)}: {found.path}"))

@@ -99,7 +99,7 @@ def _samples(path: Path) -> list[dict[str, Any] | Skipped]:
     try:
         _read(path, files)
     except (OSError, tarfile.TarError, Damaged) as error:
-        broken = Skipped(path.name, "", f"can't be read on from there: {str(error).splitlines()[0]}")
+        broken = Skipped(path.name, "", f"can't be read to its end: {str(error).splitlines()[0]}")
     for key, group in groupby(files, key=lambda file: file.key):
         try:
             out.append(_row(path.name, key, list(group)))

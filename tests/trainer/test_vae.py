@@ -94,13 +94,11 @@ def test_no_order_of_adding_up_shows_in_the_stand_in() -> None:
 
 def test_the_stand_in_gives_the_same_bytes_elsewhere() -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import hashlib, torch, test_vae as t; torch.set_num_threads(1);"
+        "import sys; sys.path[:0] = sys.argv[1:]; import hashlib, torch, test_vae as t; torch.set_num_threads(1);"
         "print(hashlib.sha256(t.BlockTransformStandIn().encode(t.to_pixels(t.footage())).numpy().tobytes()).hexdigest())"
     )
-    runs = [
-        subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
-    ]
+    paths = str(Path(__file__).parent), str(Path(__file__).parents[1])
+    runs = [subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True, check=True).stdout for _ in range(2)]
     assert runs[0] == runs[1] != ""
 
 
