@@ -41,6 +41,23 @@ def judge_video(scores: Scores, asked: Geometry, report: Report, spec: CheckerSp
     return decided(findings, scores)
 
 
+BY_POSES = frozenset(
+    {"motion_differs", "motion_late", "motion_early", "motion_mirrored", "limb_missing", "bad_anatomy", "bad_hands", "bad_face", "mask_incomplete"}
+)
+"""what a second reading of the poses may spoil"""
+
+
+def judge_loser(scores: Scores, winner: Scores, asked: Geometry, report: Report, spec: CheckerSpec) -> Verdict:
+    """The verdict on a preference pair's loser, whose poses were read off the winner. Both are measured against the real span.
+
+    Its motion may be as bad as it likes, and has to be worse than the winner's. In all else it has to pass as any video, or the pair would
+    teach another difference than the one it is made for.
+    """
+    verdict = judge_video(scores, asked, report, spec)
+    findings = [finding for finding in verdict.findings if finding.code not in BY_POSES]
+    return decided(findings, scores)
+
+
 def judge_picture(scores: Scores, mode: Mode, spec: CheckerSpec) -> Verdict:
     """The verdict on the painted picture of one character, from its scores (`measure_picture`)."""
     if scores["people"] == 0:

@@ -11,7 +11,7 @@ from factory.shortlist import Galleries, Wish
 from factory.steps import Charge
 from factory.work.spans import SpanInfo
 from manifests.recipe import Recipe, Slice, SplitSpec
-from manifests.records import Candidate, Digest, Figure, Frozen, Span, Split, Task, digest_of
+from manifests.records import Candidate, Digest, Figure, Frozen, Mode, Span, Split, Task, digest_of, mode_of
 
 
 class PlannedSpan(Frozen):
@@ -50,6 +50,11 @@ class Job:
     def key(self) -> str:
         """Of the pair in the release."""
         return self.id[:24]
+
+    @property
+    def mode(self) -> Mode:
+        """How the pair is made and conditioned."""
+        return mode_of(self.task)
 
     def seed(self, recipe_seed: int, attempt: int) -> int:
         """A seed of 31 bits for one attempt."""
@@ -165,7 +170,7 @@ def gpu_hours(recipe: Recipe, part: Slice, attempts: int) -> float | None:
     if pool is None or not pool.gpus:
         return 0.0
     seconds = recipe.generators[part.generator].seconds_per_pair
-    return None if seconds is None else attempts * seconds * pool.gpus / 3600
+    return None if seconds is None else attempts * part.rounds * seconds * pool.gpus / 3600
 
 
 def block_of(job_id: str, blocks: int) -> int:
@@ -184,7 +189,7 @@ class Blocks:
         """slice → its first block, how many it has"""
         first = 0
         for name in sorted(recipe.slices):
-            count = block_count(recipe, recipe.slices[name].quota)
+            count = block_count(recipe, recipe.slices[name])
             self._of[name] = first, count
             first += count
 
@@ -194,9 +199,9 @@ class Blocks:
         return first + block_of(job.id, count)
 
 
-def block_count(recipe: Recipe, pairs: int) -> int:
-    """How many blocks so many pairs are cut into, from the recipe alone: a power of two that makes shards of about the asked size."""
+def block_count(recipe: Recipe, part: Slice) -> int:
+    """How many blocks a slice's pairs are cut into, from the recipe alone: a power of two that makes shards of about the asked size."""
     g = recipe.geometry
     pixels = max(h * w for h, w in g.sizes) * g.frames
-    pair_mb = 3 * pixels * 0.35 / 8e6 + 0.5  # two videos and a mask at about a third of a bit per pixel, and the pictures
-    return 1 << max(0, round(math.log2(max(1.0, pairs * pair_mb / recipe.release.shard_mb))))
+    pair_mb = (2 + part.rounds) * pixels * 0.35 / 8e6 + 0.5  # videos and a mask at about a third of a bit per pixel, and the pictures
+    return 1 << max(0, round(math.log2(max(1.0, part.quota * pair_mb / recipe.release.shard_mb))))

@@ -241,7 +241,7 @@ class Forecast:
     def __init__(self, recipe: Recipe) -> None:
         self._prior: dict[str, Counter[str]] = {name: Counter() for name in recipe.slices}
         for name, part in recipe.slices.items():
-            for generator in (part.generator, *(() if part.task == "pose" else (part.painter,))):
+            for generator in (*(part.generator,) * part.rounds, *(() if part.task == "pose" else (part.painter,))):
                 self._prior[name][recipe.pool_of(generator)] += 1 / part.acceptance  # type: ignore[assignment]
         self._under_way: dict[str, Counter[str]] = {}
         """rank → calls of a job that is not decided"""

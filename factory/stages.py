@@ -26,7 +26,7 @@ from factory.brain_pool import BRAIN
 from factory.memo import Answers
 from factory.plan import Job
 from factory.steps import Step
-from factory.work import asking, clips, describing, making, measuring, pairing, prints, rules, showing, spans
+from factory.work import asking, clips, describing, making, measuring, pairing, preferences, prints, rules, showing, spans
 from factory.work.showing import (
     ShowCandidatesRequest,
     ShowClipRequest,
@@ -39,20 +39,34 @@ from generators import registry
 from generators.extractors import Extraction
 from manifests.errors import Rejected
 from manifests.recipe import GeneratorSpec, JobBudget, Recipe
-from manifests.records import Analysis, Artifact, Candidate, Digest, Exhibit, FrameBoxes, Frozen, Prints, Prompt, Selection, Verdict
+from manifests.records import (
+    PREFERENCE,
+    Analysis,
+    Artifact,
+    Candidate,
+    Digest,
+    Exhibit,
+    FrameBoxes,
+    Frozen,
+    Prints,
+    Prompt,
+    Selection,
+    Verdict,
+)
 
 Q = TypeVar("Q", bound=Frozen)
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A real span, looked at."""
+    """A real span, looked at; or the winner of a preference pair, whose poses drive the loser."""
 
     target: Artifact
     analysis: Analysis
     driven: tuple[int, ...]
     """tracks that take part in the pair"""
-    reference: clips.Reference
+    reference: clips.Reference | None
+    """of the real people; a preference pair shows the painted character instead"""
 
 
 @dataclass(frozen=True)
@@ -99,7 +113,8 @@ class Stages:
         return registry.capabilities_of(self._recipe.generators[self.generator_of(job)]).deterministic
 
     async def look(self, job: Job) -> Clip:
-        """Cut the span out, find everybody in it, find the reference. Raises Rejected when it is not what the index promised."""
+        """Cut the span out, find everybody in it, find the reference where real people are shown. Raises Rejected when the span is not what
+        the index promised."""
         cut = await self._memo.call(clips.cut, clips.CutRequest(span=job.span), charge=job.charge, pool="cpu")
         analysis = await self.analyze(job, cut.target)
         present = [p.track for p in analysis.people if p.presence >= spans.PRESENCE_MIN]
@@ -107,8 +122,10 @@ class Stages:
             want = f"{job.people[0]:g} to {job.people[1]:g}"
             raise Rejected(f"{len(present)} people are seen throughout the span, the slice wants {want}", "people_count")
         driven = tuple(present)
-        if job.task != "replacement" and len(driven) < len(analysis.people):
+        if job.mode != "replacement" and len(driven) < len(analysis.people):
             raise Rejected("somebody else is seen in a part of the span, whom the driving video would not show", "others_present")
+        if job.task == PREFERENCE:
+            return Clip(cut.target, analysis, driven, None)
         request = clips.ReferenceRequest(
             span=job.span, shot=job.shot, min_gap_s=self._recipe.reference.min_gap_s, analysis=analysis, driven=driven,
             extraction=self._extraction,
@@ -126,7 +143,7 @@ class Stages:
         request = selector.SelectRequest(
             clip=clip.analysis, driven=clip.driven, shortlist=job.shortlist,
             identity_gap_min=self._checker.identity_gap_min, yaw_max_deg=self._checker.yaw_max_deg,
-            own_scene=job.task == "animation",
+            own_scene=job.mode == "animation",
         )  # fmt: skip
         found = selector.usable(request)
         if not all(found.fits):
@@ -154,7 +171,7 @@ class Stages:
         assert character is not None
         pictures = self._pictures(job, selection)
         facts = weaver.facts(
-            job.task, clip.analysis, selection.person, character, scene if job.task == "animation" else None, tuple(pictures)
+            job.mode, clip.analysis, selection.person, character, scene if job.mode == "animation" else None, tuple(pictures)
         )
         shown = ShowSourcesRequest(clip=clip.target, arrays=clip.analysis.arrays, person=selection.person, pictures=pictures)
         return weaver.woven(WeaverAnswer.model_validate(await self._ask(job, facts, showing.show_sources, shown)))
@@ -184,14 +201,14 @@ class Stages:
         spec = self._recipe.generators[name]
         request = making.PaintRequest(
             kind=spec.kind, options=spec.options, pictures=self._pictures(job, selection), prompt=prompt.image, negative=prompt.negative,
-            scale=prompt.scale, geometry=job.span.geometry, clip=clip.analysis.arrays, person=selection.person, mode=job.task,
+            scale=prompt.scale, geometry=job.span.geometry, clip=clip.analysis.arrays, person=selection.person, mode=job.mode,
             seed=self._seed(job, spec, attempt),
         )  # fmt: skip
         return await self._memo.call(making.generate_image, request, charge=job.charge, pool=self._recipe.pool_of(name))
 
     def _pictures(self, job: Job, selection: Selection) -> dict[str, str]:
         roles = {"character": selection.character, "clothing": selection.clothing}
-        if job.task == "animation":
+        if job.mode == "animation":
             roles["scene"] = selection.scene
         return {role: picture for role, picture in roles.items() if picture}
 
@@ -204,10 +221,10 @@ class Stages:
         """Quality Checker, first inspection: the measures, then the eye where there is one and nothing is lost already."""
         request = measuring.PictureRequest(picture=painted.picture, target=clip.target, clip=clip.analysis, person=selection.person)
         measured = await self._memo.call(measuring.measure_picture, request, charge=job.charge, pool=self._agents_pool)
-        verdict = checker.judge_picture(measured.scores, job.task, self._checker)
+        verdict = checker.judge_picture(measured.scores, job.mode, self._checker)
         if verdict.decision == "reject" or not self._eyes:
             return verdict
-        facts = ImageCheckerFacts(task=job.task, prompt=prompt.image, scores=verdict.scores)
+        facts = ImageCheckerFacts(task=job.mode, prompt=prompt.image, scores=verdict.scores)
         shown = ShowPaintingRequest(
             painted=painted.picture, clip=clip.target, arrays=clip.analysis.arrays, person=selection.person,
             pictures=self._pictures(job, selection),
@@ -219,7 +236,7 @@ class Stages:
         name = self.generator_of(job)
         spec = self._recipe.generators[name]
         request = making.AnimateRequest(
-            kind=spec.kind, options=spec.options, mode=job.task, clip_video=clip.target, clip=clip.analysis.arrays, driven=clip.driven,
+            kind=spec.kind, options=spec.options, mode=job.mode, clip_video=clip.target, clip=clip.analysis.arrays, driven=clip.driven,
             painted=tuple(p.picture for p in painted), views=self._views(job, spec, painted),
             scene=self._scene(job, painted), prompt=video_prompt(painted), geometry=job.span.geometry,
             seed=self._seed(job, spec, attempt),
@@ -227,7 +244,7 @@ class Stages:
         return await self._memo.call(making.generate_video, request, charge=job.charge, pool=self._recipe.pool_of(name))
 
     def _scene(self, job: Job, painted: tuple[PaintedCharacter, ...]) -> Artifact | None:
-        return painted[0].scene if job.task == "animation" and painted else None
+        return painted[0].scene if job.mode == "animation" and painted else None
 
     def _views(self, job: Job, spec: GeneratorSpec, painted: tuple[PaintedCharacter, ...]) -> tuple[tuple[Digest, ...], ...]:
         """Further pictures of the painted characters, for generators that use them; none of a character in other clothes."""
@@ -242,15 +259,11 @@ class Stages:
     ) -> tuple[Verdict, tuple[int, ...]]:
         """Quality Checker, second inspection: the measures, then the eye where there is one and the measures found nothing. And which track
         of the synthetic video performs each driven person."""
-        request = measuring.VideoRequest(
-            mode=job.task, video=video.video, driving=driving, report=video.report, geometry=job.span.geometry, target=clip.target,
-            clip=clip.analysis, driven=clip.driven, painted=tuple(p.picture for p in painted), scene=self._scene(job, painted),
-        )  # fmt: skip
-        measured = await self._memo.call(measuring.measure_video, request, charge=job.charge, pool=self._agents_pool)
+        measured = await self._measured(job, clip, painted, video, driving)
         verdict = checker.judge_video(measured.scores, job.span.geometry, video.report, self._checker)
         if not verdict.accepted or not self._eyes:
             return verdict, measured.matched
-        facts = VideoCheckerFacts(task=job.task, prompt=video_prompt(painted), scores=verdict.scores)
+        facts = VideoCheckerFacts(task=job.mode, prompt=video_prompt(painted), scores=verdict.scores)
         shown = ShowPerformanceRequest(
             video=video.video, arrays=driving.arrays, matched=measured.matched, clip=clip.target, clip_arrays=clip.analysis.arrays,
             driven=clip.driven, painted=tuple(p.picture for p in painted),
@@ -258,12 +271,35 @@ class Stages:
         judged = VideoJudgement.model_validate(await self._ask(job, facts, showing.show_performance, shown))
         return checker.joined(verdict, judged), measured.matched
 
+    async def check_loser(
+        self, job: Job, clip: Clip, painted: tuple[PaintedCharacter, ...], video: making.Synthetic, driving: Analysis, winner: Verdict
+    ) -> Verdict:
+        """Quality Checker, on a preference pair's loser: like the winner but for what poses change, and further from the clip. By the measures
+        alone: what an eye would say against it is what it is made for."""
+        measured = await self._measured(job, clip, painted, video, driving)
+        return checker.judge_loser(measured.scores, winner.scores, job.span.geometry, video.report, self._checker)
+
+    async def _measured(
+        self, job: Job, clip: Clip, painted: tuple[PaintedCharacter, ...], video: making.Synthetic, driving: Analysis
+    ) -> measuring.VideoScores:
+        request = measuring.VideoRequest(
+            mode=job.mode, video=video.video, driving=driving, report=video.report, geometry=job.span.geometry, target=clip.target,
+            clip=clip.analysis, driven=clip.driven, painted=tuple(p.picture for p in painted), scene=self._scene(job, painted),
+        )  # fmt: skip
+        return await self._memo.call(measuring.measure_video, request, charge=job.charge, pool=self._agents_pool)
+
+    async def painted_reference(self, job: Job, painted: PaintedCharacter) -> clips.Reference:
+        """A painted picture as the reference of a preference pair, whose videos show its character."""
+        request = preferences.PaintedRequest(picture=painted.picture)
+        found = await self._memo.call(preferences.find_painted, request, charge=job.charge, pool="cpu")
+        return clips.Reference(picture=painted.picture, in_target=False, arrays=found.arrays)
+
     async def draw_masks(
         self, job: Job, driving: Artifact, analysis: Analysis, matched: tuple[int, ...], reference: clips.Reference
     ) -> pairing.Masks:
         """In-context masks, from driving and reference only."""
         request = pairing.MaskRequest(
-            task=job.task, driving=driving, driving_arrays=analysis.arrays, matched=matched, reference=reference.picture,
+            task=job.mode, driving=driving, driving_arrays=analysis.arrays, matched=matched, reference=reference.picture,
             reference_arrays=reference.arrays,
         )  # fmt: skip
         return await self._memo.call(pairing.draw_masks, request, charge=job.charge, pool="cpu")

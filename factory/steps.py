@@ -29,7 +29,7 @@ Q = TypeVar("Q", bound=Frozen)
 A = TypeVar("A", bound=Frozen)
 
 WORK_MODULES = tuple(
-    f"factory.work.{name}" for name in ("clips", "making", "measuring", "describing", "pairing", "prints", "rules", "showing", "asking")
+    f"factory.work.{name}" for name in ("clips", "making", "measuring", "describing", "pairing", "preferences", "prints", "rules", "showing", "asking")
 )
 
 HASHED_PACKAGES = (

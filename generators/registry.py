@@ -117,7 +117,7 @@ def check(recipe: Recipe, to_run: bool) -> None:
     if wrong:
         raise BadRecipe("\n".join(wrong))
     for name, part in recipe.slices.items():
-        wrong += [f"slices.{name}: {line}" for line in _misfits(recipe, part.generator, part.task, part.where.people[0])]
+        wrong += [f"slices.{name}: {line}" for line in _misfits(recipe, part.generator, part.mode, part.where.people[0])]
         if part.task != "pose":
             wrong += [f"slices.{name}: {line}" for line in _misfits(recipe, part.painter, "image", 1)]
     if wrong:

@@ -16,7 +16,7 @@ from manifests.agency import AgentsSpec
 from manifests.errors import BadRecipe
 from manifests.explain import nearest, validated
 from manifests.extraction import ExtractorsSpec, beside_recipe
-from manifests.records import Framing, Frozen, Task
+from manifests.records import PREFERENCE, Framing, Frozen, Mode, Task, mode_of
 
 MAX_RECIPE_BYTES = 1_000_000
 PAPER_MIX: dict[Task, int] = {"animation": 60, "replacement": 20, "pose": 20}
@@ -155,6 +155,23 @@ class Slice(Frozen):
     repeats: int = Field(default=1, ge=1, le=100)
     """how often one span may be used, each time with another seed and shortlist"""
 
+    @model_validator(mode="after")
+    def _a_preference_is_about_one_person(self) -> Slice:
+        if self.task == PREFERENCE and self.where.people != (1.0, 1.0):
+            low, high = self.where.people
+            raise ValueError(f"where.people: a preference pair shows one person, got {low:g}..{high:g}; write people: 1")
+        return self
+
+    @property
+    def mode(self) -> Mode:
+        """What is asked of its generator."""
+        return mode_of(self.task)
+
+    @property
+    def rounds(self) -> int:
+        """Videos that one attempt makes: a preference pair's loser is a second one."""
+        return 2 if self.task == PREFERENCE else 1
+
 
 class JobBudget(Frozen):
     """What one pair may cost."""
@@ -282,6 +299,8 @@ class Recipe(Frozen):
     def _positive(cls, mix: dict[Task, int]) -> dict[Task, int]:
         if any(v < 0 for v in mix.values()) or not sum(mix.values()):
             raise ValueError(f"mix needs weights of 0 or more that are not all 0, got {mix}")
+        if PREFERENCE in mix:
+            raise ValueError(f"preference pairs stand outside the mix: leave {PREFERENCE} out, a trainer asks for them alone")
         return mix
 
     @model_validator(mode="after")
@@ -294,7 +313,7 @@ class Recipe(Frozen):
                         f"slices.{name}.{role}: {generator!r} stands not under generators{nearest(generator, self.generators)}"
                     )
         for name, part in self.slices.items():
-            if part.task not in self.mix:
+            if part.task not in self.mix and part.task != PREFERENCE:
                 raise ValueError(f"mix has no weight for {part.task}, which slices.{name} makes; give one, 0 if it shall not be sampled")
         endpoint = self.agents.brain.endpoint
         priced = any(spec.options.get("price_per_image") for spec in self.generators.values())

@@ -6,10 +6,15 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Task = Literal["animation", "replacement", "pose"]
-TASKS: tuple[Task, ...] = ("animation", "replacement", "pose")
+Mode = Literal["animation", "replacement", "pose"]
+"""how a pair is made and conditioned: what generators, masks and positions go by"""
+MODES: tuple[Mode, ...] = ("animation", "replacement", "pose")
+"""also the tasks of the mix"""
+Task = Literal[Mode, "preference"]
+PREFERENCE: Literal["preference"] = "preference"
+TASKS: tuple[Task, ...] = (*MODES, PREFERENCE)
 Split = Literal["train", "validation"]
 Framing = Literal["close", "half", "full"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -21,6 +26,11 @@ class Frozen(BaseModel):
     """Base of all records: immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def mode_of(task: Task) -> Mode:
+    """A preference pair is made and conditioned like an animation; every other task is a mode of its own."""
+    return "animation" if task == "preference" else task
 
 
 def canonical_json(value: Any) -> bytes:
@@ -276,7 +286,7 @@ class Lineage(Frozen):
 
 
 class FrameBoxes(Frozen):
-    """Boxes in one frame of the target."""
+    """Boxes in one frame of a video."""
 
     hands: tuple[Box, ...] = ()
     faces: tuple[Box, ...] = ()
@@ -296,7 +306,12 @@ class Pair(Frozen):
     generator: str
     geometry: Geometry
     driving: Artifact
-    target: Artifact
+    target: Artifact | None = None
+    """the real span; None for a preference pair, which has the next two instead"""
+    winner: Artifact | None = None
+    """driven by poses that were read once, from the real span"""
+    loser: Artifact | None = None
+    """the same again, driven by poses that were read from the winner"""
     driving_mask: Artifact
     references: tuple[Artifact, ...] = Field(min_length=1)
     reference_masks: tuple[Artifact, ...] = Field(min_length=1)
@@ -308,7 +323,9 @@ class Pair(Frozen):
     prompt: str = ""
     scores: dict[str, float] = Field(default_factory=dict)
     boxes: tuple[FrameBoxes, ...] = ()
-    """one entry a frame of the target"""
+    """one entry a frame of the target, or of the winner"""
+    loser_boxes: tuple[FrameBoxes, ...] = ()
+    """the same of the loser; empty where there is none"""
     text_boxes: Literal["measured", "not_measured"] = "not_measured"
     """whether text was looked for"""
     lineage: Lineage
@@ -316,9 +333,23 @@ class Pair(Frozen):
     prints: Prints | None = Field(default=None, exclude=True)
     """for finding duplicates when the release is sealed; no part of it"""
 
+    @model_validator(mode="after")
+    def _has_the_videos_of_its_task(self) -> Pair:
+        given = [name for name in ("target", "winner", "loser") if getattr(self, name) is not None]
+        wanted = ["winner", "loser"] if self.task == PREFERENCE else ["target"]
+        if given != wanted:
+            raise ValueError(f"a pair for {self.task} has {' and '.join(wanted)}, got {' and '.join(given) or 'neither'}")
+        return self
+
+    @property
+    def shown(self) -> tuple[Artifact, ...]:
+        """What a model is trained to make: the target, or winner and loser."""
+        return tuple(video for video in (self.target, self.winner, self.loser) if video is not None)
+
     def members(self) -> dict[str, Artifact]:
         """WebDataset extension → artifact, in the order they stand in a shard."""
-        out = {"driving.mp4": self.driving, "target.mp4": self.target, "driving_mask.mp4": self.driving_mask}
+        names = ("winner.mp4", "loser.mp4") if self.task == PREFERENCE else ("target.mp4",)
+        out = {"driving.mp4": self.driving, **dict(zip(names, self.shown, strict=True)), "driving_mask.mp4": self.driving_mask}
         for name, group in (("reference", self.references), ("reference_mask", self.reference_masks)):
             for i, artifact in enumerate(group):
                 out[f"{name}.png" if i == 0 else f"{name}_{i + 1}.png"] = artifact

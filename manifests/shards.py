@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from manifests.errors import Damaged
-from manifests.records import Artifact, Pair, Split, canonical_json, digest_of
+from manifests.records import PREFERENCE, Artifact, Pair, Split, canonical_json, digest_of
 from manifests.store import Store
 
 BLOCK = tarfile.BLOCKSIZE
@@ -83,7 +83,8 @@ def padding(size: int) -> int:
 
 def pair_json(pair: Pair) -> bytes:
     """KEY.json: the pair's record, with the digests of its files by member name instead of the store's records."""
-    record = pair.model_dump(mode="json", exclude={"driving", "target", "driving_mask", "references", "reference_masks"})
+    files = {"driving", "target", "winner", "loser", "driving_mask", "references", "reference_masks"}
+    record = pair.model_dump(mode="json", exclude=files if pair.task == PREFERENCE else files | {"loser_boxes"})
     record["members"] = {name: {"sha256": a.digest, "size": a.size} for name, a in pair.members().items()}
     return canonical_json(record) + b"\n"
 

@@ -130,7 +130,7 @@ def sketch_of(pair: Pair) -> PairSketch:
     """The sketch of a pair."""
     line, prints = pair.lineage, pair.prints
     return PairSketch(
-        pair.driving.digest, pair.target.digest, line.source, line.start_frame, line.crop, pair.split, pair.reference_in_target,
+        pair.driving.digest, pair.shown[0].digest, line.source, line.start_frame, line.crop, pair.split, pair.reference_in_target,
         prints.target.packed if prints else b"", tuple(one.packed for one in prints.painted) if prints else (),
     )  # fmt: skip
 
