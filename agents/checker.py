@@ -41,20 +41,21 @@ def judge_video(scores: Scores, asked: Geometry, report: Report, spec: CheckerSp
     return decided(findings, scores)
 
 
-BY_POSES = frozenset(
-    {"motion_differs", "motion_late", "motion_early", "motion_mirrored", "limb_missing", "bad_anatomy", "bad_hands", "bad_face", "mask_incomplete"}
-)
+BY_POSES = frozenset({"motion_differs", "motion_late", "motion_early", "motion_mirrored", "limb_missing", "mask_incomplete"})
 """what a second reading of the poses may spoil"""
+NOT_WORSE = Finding(code="loser_not_worse", words="The limbs of the second round's video are as near to the clip's as those of the first.")
 
 
 def judge_loser(scores: Scores, winner: Scores, asked: Geometry, report: Report, spec: CheckerSpec) -> Verdict:
     """The verdict on a preference pair's loser, whose poses were read off the winner. Both are measured against the real span.
 
-    Its motion may be as bad as it likes, and has to be worse than the winner's. In all else it has to pass as any video, or the pair would
-    teach another difference than the one it is made for.
+    Its motion may be as bad as it likes, and its limbs have to be further from the clip's than the winner's are. In all else it has to pass
+    as any video, or the pair would teach another difference than the one it is made for.
     """
     verdict = judge_video(scores, asked, report, spec)
     findings = [finding for finding in verdict.findings if finding.code not in BY_POSES]
+    if not scores.get("limb_mean_deg", 0.0) > winner.get("limb_mean_deg", 0.0):
+        findings.append(NOT_WORSE)
     return decided(findings, scores)
 
 

@@ -34,6 +34,8 @@ REASONS: dict[str, str] = {
     "wrong_scene": "the scene is not the one that was asked",
     "clip_scene_left": "an animation shows the clip's scene",
     "real_person_left": "parts of the replaced person can still be seen",
+    # a preference pair's loser
+    "loser_not_worse": "it does what the clip does as well as the winner",
     # the generator's own word
     "low_confidence": "the generator itself doubts the result",
     # for a person to look at
@@ -65,7 +67,7 @@ SEEN_IN_VIDEOS: tuple[str, ...] = (
 """what a brain with eyes may find in a synthetic video"""
 
 FATAL: frozenset[str] = frozenset(
-    {"no_person", "several_people", "turned_away", "arms_crossed", "looks_like_the_real_person", "low_confidence"}
+    {"no_person", "several_people", "turned_away", "arms_crossed", "looks_like_the_real_person", "low_confidence", "loser_not_worse"}
 )
 """what another attempt with other words does not mend: the next character may"""
 

@@ -25,7 +25,7 @@ from manifests.errors import BadInput, BadRecipe, Rejected, Transient
 from manifests.latents import Encoder, Encoders, LatentPair, is_latent
 from manifests.ledger import Ledger
 from manifests.recipe import PoolSpec, load_recipe
-from manifests.records import Artifact, Pair, digest_of
+from manifests.records import PREFERENCE, Artifact, Pair, digest_of
 from manifests.release import LEFT_OUT, LeftOut, PairRow, Release, ReleaseMeta
 from manifests.sealing import write_release
 
@@ -87,7 +87,9 @@ async def make_latents(asked: LatentsAsked, progress: Callable[[int, int], None]
     Raises BadRecipe for encoders that are not there, BadInput for a release that can't be encoded.
     """
     source = Release.open(asked.release)
-    rows = sorted(source.rows(), key=lambda row: row.key)
+    rows = sorted((row for row in source.rows() if row.task != PREFERENCE), key=lambda row: row.key)
+    if not rows:
+        raise BadInput(f"{source.folder} holds preference pairs alone, which are trained on as pixels; give a release with other pairs")
     if any(map(is_latent, rows)):
         raise BadInput(f"{source.folder} is a latent release already; give the pixel release that it was made from")
     place = Workplace(asked.out)
@@ -124,7 +126,7 @@ async def _encoded(
             progress(len(found), len(rows))
 
     await asyncio.gather(*(lane() for _ in range(lanes)))
-    made = [(pair, blocks[row.shard]) for row in source.rows() if isinstance(pair := found[row.key], Pair)]
+    made = [(pair, blocks[row.shard]) for row in source.rows() if isinstance(pair := found.get(row.key), Pair)]
     return made, [left for row in rows if isinstance(left := found[row.key], Lost)]
 
 
@@ -159,14 +161,20 @@ def _pair(source: Release, row: PairRow, latents: dict[str, Artifact], made_with
     return LatentPair.model_validate(record | videos | pictures | {"latents": latents, "encoders": made_with})
 
 
+def _preferred(source: Release) -> set[str]:
+    """Slices of preference pairs, which have no latents: they are a few hundred steps of training, and need three videos each."""
+    return {name for tasks in source.info.counts.values() for name in tasks.get(PREFERENCE, {})}
+
+
 def _meta(source: Release, made_with: Encoders, lost: list[Lost]) -> ReleaseMeta:
     info = source.info
     before = [LeftOut.model_validate_json(line) for line in (source.folder / LEFT_OUT).read_bytes().splitlines() if line]
+    quotas = {name: quota for name, quota in info.quotas.items() if name not in _preferred(source)}
     return ReleaseMeta(
         name=f"{info.name} latents",
         recipe=digest_of({"recipe": info.recipe, "encoders": made_with.model_dump(mode="json")}),
         mix=info.mix,
-        quotas=info.quotas,
+        quotas=quotas,
         complete=info.complete and not lost,
         left_out=(*before, *(one.listed for one in lost)),
         shard_mb=info.shard_mb,

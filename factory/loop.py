@@ -131,16 +131,14 @@ async def perform(
     return Performance(video.video, driving, matched, painted, video_prompt(painted), verdict, attempt + 1), verdict
 
 
-async def perform_again(
-    job: Job, clip: Clip, winner: Performance, attempt: int, stages: Stages
-) -> tuple[Performance | None, Verdict]:
+async def perform_again(job: Job, clip: Clip, winner: Performance, attempt: int, stages: Stages) -> tuple[Performance | None, Verdict]:
     """The second round of pose extraction: all as it was for the winner, but the poses are the winner's instead of the clip's, so the
     generator's bias is in it twice. None, with the verdict, when it is no worse, or worse in something that poses do not change."""
     again = winner.as_clip
     try:
         video = await stages.generate_video(job, again, winner.painted, attempt)
         if video.video == winner.driving:
-            return None, Verdict(decision="reject", reason="loser_not_worse")
+            return None, refusal(Rejected("the second round gave the same video", "loser_not_worse"))
         analysis = await stages.analyze(job, video.video)
         verdict = await stages.check_loser(job, clip, winner.painted, video, analysis, winner.verdict)
     except Rejected as e:
@@ -200,8 +198,9 @@ async def assemble(job: Job, clip: Clip, done: Performance, stages: Stages) -> P
 
 
 async def assemble_preference(job: Job, clip: Clip, winner: Performance, loser: Performance, stages: Stages) -> Pair:
-    """Nothing is turned round: the real span drives, the painted picture is the reference, and winner and loser are what a model may make
-    of them. Masks come from the span and the reference; the caption tells of the winner, and of both the regions are kept that they differ in.
+    """Nothing is turned round: the real span drives, the painted picture is the reference, winner and loser are what a model may make of them.
+
+    Masks come from the span and the reference; caption and boxes are the only things taken from winner and loser.
     """
     reference = await stages.painted_reference(job, winner.painted[0])
     masks = await stages.draw_masks(job, clip.target, clip.analysis, clip.driven, reference)

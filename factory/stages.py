@@ -274,8 +274,8 @@ class Stages:
     async def check_loser(
         self, job: Job, clip: Clip, painted: tuple[PaintedCharacter, ...], video: making.Synthetic, driving: Analysis, winner: Verdict
     ) -> Verdict:
-        """Quality Checker, on a preference pair's loser: like the winner but for what poses change, and further from the clip. By the measures
-        alone: what an eye would say against it is what it is made for."""
+        """Quality Checker, on a preference pair's loser: like the winner but for what poses change, and further from the clip. By the
+        measures alone: what an eye would say against it is what it is made for."""
         measured = await self._measured(job, clip, painted, video, driving)
         return checker.judge_loser(measured.scores, winner.scores, job.span.geometry, video.report, self._checker)
 

@@ -29,7 +29,8 @@ Q = TypeVar("Q", bound=Frozen)
 A = TypeVar("A", bound=Frozen)
 
 WORK_MODULES = tuple(
-    f"factory.work.{name}" for name in ("clips", "making", "measuring", "describing", "pairing", "preferences", "prints", "rules", "showing", "asking")
+    f"factory.work.{name}"
+    for name in ("clips", "making", "measuring", "describing", "pairing", "preferences", "prints", "rules", "showing", "asking")
 )
 
 HASHED_PACKAGES = (

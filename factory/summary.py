@@ -18,6 +18,7 @@ from factory.run import RunResult
 from manifests import media
 from manifests.errors import BadRecipe
 from manifests.recipe import Recipe
+from manifests.records import PREFERENCE
 from manifests.release import PairRow, Release
 
 GENERATING = ("generate_image", "generate_video")
@@ -124,7 +125,8 @@ def tell_remaking(found: Remaking, console: Console) -> None:
 
 
 def draw_pair(release: Path, key: str, sheet: Path) -> PairRow:
-    """Write a contact sheet of the pair: rows for driving, driving mask and target, and the reference beside its mask."""
+    """Write a contact sheet of the pair: rows for driving, driving mask and target (or winner and loser), and the reference beside its
+    mask."""
     opened = Release.open(release)
     rows = [row for row in opened.rows() if row.key.startswith(key)]
     if len(rows) != 1:
@@ -145,7 +147,10 @@ def draw_pair(release: Path, key: str, sheet: Path) -> PairRow:
             else:
                 pictures[member.name] = [media.read_image(file)]
     stills = [image for name in pictures if name.endswith(".png") for image in pictures[name]]
-    lines = [pictures["driving.mp4"], pictures["driving_mask.mp4"], pictures["target.mp4"], stills]
-    labels = [f"driving ({row.generator})", "driving mask", "target (real)", "reference and mask"]
+    if row.task == PREFERENCE:
+        shown = {"driving": "driving (real)", "driving_mask": "driving mask", "winner": f"winner ({row.generator})", "loser": "loser"}
+    else:
+        shown = {"driving": f"driving ({row.generator})", "driving_mask": "driving mask", "target": "target (real)"}
+    lines, labels = [*(pictures[f"{name}.mp4"] for name in shown), stills], [*shown.values(), "reference and mask"]
     media.write_png(sheet, media.contact_sheet(lines, labels, 320))
     return row

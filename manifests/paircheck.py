@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from manifests import masks, media
+from manifests import masks, media, preference
 from manifests.errors import BadInput, Damaged
 from manifests.latents import is_latent, latent_problems
-from manifests.records import canonical_json
+from manifests.records import PREFERENCE, canonical_json
 from manifests.release import PairRow, Release
 
 U8 = NDArray[np.uint8]
-VIDEOS = ("driving.mp4", "target.mp4", "driving_mask.mp4")
+REVERSE_DRIVEN = ("driving.mp4", "target.mp4")
+MASK = "driving_mask.mp4"
 _SAME_IN_JSON = ("key", "job", "slice", "task", "split", "group", "generator", "slots", "reference_in_target", "caption", "licence")
 
 
@@ -27,22 +29,43 @@ def pair_problems(release: Release, row: PairRow, decode: bool) -> list[tuple[st
     names = [m.name for m in row.members]
     if is_latent(row):
         return [*(_record(release, row) if "json" in names else ()), *latent_problems(release, row, decode)]
-    missing = [name for name in (*VIDEOS, "reference.png", "reference_mask.png", "json") if name not in names]
-    if missing or len(row.references) != len(row.reference_masks):
-        return [("", f"its members are {', '.join(names)}; a pair has three videos, JSON and a mask for each reference")]
+    needed = (*videos_of(row), "reference.png", "reference_mask.png", "json")
+    if not set(needed) <= set(names) or len(row.references) != len(row.reference_masks):
+        return [("", f"its members are {', '.join(names)}; a pair for {row.task} has {', '.join(needed)} and a mask for each reference")]
+    if strange := sorted({name for name in names if name.endswith(".mp4")} - set(needed)):
+        return [("", f"has {', '.join(strange)}, which no pair for {row.task} has")]
     try:
         problems = list(_record(release, row))
-        if row.member("driving.mp4").sha256 == row.member("target.mp4").sha256:
+        if row.task == PREFERENCE:
+            problems += _own(lambda: preference.record_problems(_json(release, row)))
+        elif row.member("driving.mp4").sha256 == row.member("target.mp4").sha256:
             problems.append(("driving.mp4", "is the target's own file; in reverse driving it is the synthetic video"))
         return problems + list(_pictures(release, row)) if decode else problems
     except Damaged as error:
         return [("", error.message)]
 
 
+def videos_of(row: PairRow) -> tuple[str, ...]:
+    """Names of the videos that a pair of the row's task has."""
+    return (*(preference.VIDEOS if row.task == PREFERENCE else REVERSE_DRIVEN), MASK)
+
+
+def _json(release: Release, row: PairRow) -> Any:
+    return json.loads(release.read_member(row, "json"))
+
+
+def _own(look: Callable[[], Iterable[tuple[str, str]]]) -> list[tuple[str, str]]:
+    """What a look at a preference pair's record finds; a record that is none was told already, or is told here."""
+    try:
+        return list(look())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return [("json", f"is not a preference pair's record ({type(error).__name__}: {error})")]
+
+
 def _record(release: Release, row: PairRow) -> Iterator[tuple[str, str]]:
     """KEY.json against the manifest."""
     try:
-        record = json.loads(release.read_member(row, "json"))
+        record = _json(release, row)
         geometry = {name: getattr(row, name) for name in ("frames", "fps", "height", "width")}
         said = {name: record[name] for name in _SAME_IN_JSON}
         files = {name: (m["size"], m["sha256"]) for name, m in record["members"].items()}
@@ -69,10 +92,12 @@ class _Decoded:
 def _pictures(release: Release, row: PairRow) -> Iterator[tuple[str, str]]:
     seen = _decode(release, row)
     yield from seen.problems
-    driving, target = seen.videos.get("driving.mp4"), seen.videos.get("target.mp4")
-    other_file = row.member("driving.mp4").sha256 != row.member("target.mp4").sha256  # else it was told already
-    if other_file and driving is not None and target is not None and np.array_equal(driving, target):
-        yield "driving.mp4", "shows the same as the target; in reverse driving it is the synthetic video"
+    digests = [row.member(name).sha256 for name in videos_of(row)[:-1]]
+    if len(set(digests)) == len(digests):  # else it was told already
+        if row.task == PREFERENCE:
+            yield from _own(lambda: preference.picture_problems(seen.videos, _json(release, row)))
+        else:
+            yield from _shows_its_target(seen)
     for name, mask_name in zip(row.references, row.reference_masks, strict=True):
         picture, mask = seen.pictures.get(name), seen.pictures.get(mask_name)
         if picture is not None and mask is not None and picture.shape != mask.shape:
@@ -82,6 +107,12 @@ def _pictures(release: Release, row: PairRow) -> Iterator[tuple[str, str]]:
         if mask is not None:
             which: masks.Side = "reference" if name.endswith(".png") else "driving"
             yield from ((name, what) for what in _mask_problems(mask, row, which))
+
+
+def _shows_its_target(seen: _Decoded) -> Iterator[tuple[str, str]]:
+    driving, target = (seen.videos.get(name) for name in REVERSE_DRIVEN)
+    if driving is not None and target is not None and np.array_equal(driving, target):
+        yield "driving.mp4", "shows the same as the target; in reverse driving it is the synthetic video"
 
 
 def _mask_problems(mask: U8, row: PairRow, which: masks.Side) -> Iterator[str]:
@@ -98,7 +129,7 @@ def _mask_problems(mask: U8, row: PairRow, which: masks.Side) -> Iterator[str]:
 def _decode(release: Release, row: PairRow) -> _Decoded:
     seen = _Decoded()
     with tempfile.TemporaryDirectory(prefix="motionpair-") as folder:
-        for name in (*VIDEOS, *row.references, *row.reference_masks):
+        for name in (*videos_of(row), *row.references, *row.reference_masks):
             path = Path(folder, name)
             path.write_bytes(release.read_member(row, name))
             try:

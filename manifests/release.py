@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -26,10 +26,14 @@ import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
 
 from manifests.errors import BadInput, Damaged
-from manifests.records import Digest, Frozen, Geometry, Split, Task, digest_of
+from manifests.records import PREFERENCE, Digest, Frozen, Geometry, Split, Task, digest_of
 from manifests.shards import Member
 
 FORMAT = 1
+FORMAT_WITH_PREFERENCES = 2
+"""of a release that holds preference pairs: what knows only format 1 would take its pairs for damaged ones"""
+FORMATS = (FORMAT, FORMAT_WITH_PREFERENCES)
+"""that this version reads"""
 DATASET, MANIFEST, LEFT_OUT, SHARDS = "dataset.json", "manifest.parquet", "left_out.jsonl", "shards"
 
 
@@ -172,6 +176,18 @@ SCHEMA = pa.schema(
 )
 
 
+def check_format(number: object, where: object) -> None:
+    """Raises BadInput for a format that this version does not read."""
+    if number not in FORMATS:
+        known = " and ".join(map(str, FORMATS))
+        raise BadInput(f"{where} has release format {number}, this version reads {known}; use the version that wrote it")
+
+
+def format_of(tasks: Iterable[str]) -> int:
+    """The lowest format that can hold pairs of these tasks, so that a release without preference pairs stays what it was."""
+    return FORMAT_WITH_PREFERENCES if PREFERENCE in tasks else FORMAT
+
+
 def resolve(path: str | Path) -> Path:
     """The revision that a path means: itself, or the newest sealed one in it (or in its folder `release`)."""
     folder = Path(path)
@@ -203,8 +219,8 @@ class Release:
         folder = resolve(path)
         try:
             raw = json.loads((folder / DATASET).read_bytes())
-            if isinstance(raw, Mapping) and raw.get("format", FORMAT) != FORMAT:
-                raise BadInput(f"{folder} has release format {raw['format']}, this version reads {FORMAT}; use the version that wrote it")
+            if isinstance(raw, Mapping):
+                check_format(raw.get("format", FORMAT), folder)
             return cls(folder, DatasetInfo.model_validate(raw))
         except (ValueError, ValidationError) as error:
             where = str(error).splitlines()[0]

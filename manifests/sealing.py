@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.errors import BadInput, OutOfSpace
-from manifests.records import TASKS, Geometry, Pair, canonical_json
+from manifests.preference import record_problems
+from manifests.records import MODES, PREFERENCE, Geometry, Pair, canonical_json
 from manifests.release import (
     DATASET,
-    FORMAT,
     LEFT_OUT,
     MANIFEST,
     SCHEMA,
@@ -31,9 +31,10 @@ from manifests.release import (
     Release,
     ReleaseMeta,
     ShardInfo,
+    format_of,
     revisions,
 )
-from manifests.shards import PlannedPair, ShardPlan, plan_shards, shard_bytes
+from manifests.shards import PlannedPair, ShardPlan, pair_json, plan_shards, shard_bytes
 from manifests.store import CHUNK_BYTES, Store
 
 _UNKNOWN = "0" * 64
@@ -80,6 +81,11 @@ def _check(pairs: Sequence[tuple[Pair, int]], meta: ReleaseMeta) -> None:
         raise BadInput("block numbers must be between 0 and 99999")
     if any(weight < 0 for weight in meta.mix.values()) or not sum(meta.mix.values()):
         raise BadInput(f"the mix must be whole weights of at least 0 and not all 0, got {meta.mix}")
+    if PREFERENCE in meta.mix:
+        raise BadInput(f"preference pairs stand outside the mix, got {meta.mix}; leave {PREFERENCE} out")
+    for pair, _ in pairs:
+        for member, what in record_problems(json.loads(pair_json(pair))) if pair.task == PREFERENCE else ():
+            raise BadInput(f"preference pair {pair.key} can't be sealed: {member} {what}", "broken_preference")
 
 
 def _seal(
@@ -114,7 +120,7 @@ def _info(plans: Sequence[ShardPlan], meta: ReleaseMeta, manifest: bytes, left_o
         for p in plans
     )
     draft = DatasetInfo(
-        format=FORMAT,
+        format=format_of(p.task for p in pairs),
         name=meta.name,
         revision=revision,
         content=_UNKNOWN,
@@ -123,7 +129,7 @@ def _info(plans: Sequence[ShardPlan], meta: ReleaseMeta, manifest: bytes, left_o
         counts=_nested(sorted((p.split, p.task, p.slice) for p in pairs)),
         quotas=dict(sorted(meta.quotas.items())),
         complete=meta.complete,
-        mix={task: meta.mix[task] for task in TASKS if task in meta.mix},
+        mix={task: meta.mix[task] for task in MODES if task in meta.mix},
         reference_in_target=sum(p.reference_in_target for p in pairs),
         geometries=_geometries(pairs),
         shard_mb=meta.shard_mb,

@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 from manifests.errors import Damaged
 from manifests.paircheck import pair_problems
-from manifests.records import Frozen, digest_of
-from manifests.release import LEFT_OUT, MANIFEST, SHARDS, FileInfo, PairRow, Release, ShardInfo
+from manifests.records import PREFERENCE, Frozen, digest_of
+from manifests.release import LEFT_OUT, MANIFEST, SHARDS, FileInfo, PairRow, Release, ShardInfo, format_of
 from manifests.shards import BLOCK, END, Member, header
 from manifests.store import CHUNK_BYTES
 
@@ -98,6 +98,10 @@ def _counts(release: Release, rows: Sequence[PairRow]) -> Iterator[Problem]:
     geometries = Counter((row.height, row.width, row.frames, row.fps) for row in rows)
     if geometries != {(g.geometry.height, g.geometry.width, g.geometry.frames, g.geometry.fps): g.pairs for g in info.geometries}:
         yield Problem(what="the geometries in dataset.json are not those of the manifest")
+    if info.format != (needed := format_of(row.task for row in rows)):
+        yield Problem(what=f"dataset.json says format {info.format}, its pairs make it {needed}")
+    if PREFERENCE in info.mix:
+        yield Problem(what=f"the mix {dict(info.mix)} holds preference pairs, which stand outside it")
     by_slice = Counter(row.slice for row in rows)
     for name, quota in info.quotas.items():
         if info.complete and by_slice[name] < quota:

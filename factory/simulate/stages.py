@@ -23,7 +23,7 @@ from generators.base import Report
 from manifests.errors import Rejected
 from manifests.ledger import sketch_of
 from manifests.recipe import JobBudget, Recipe
-from manifests.records import Analysis, Artifact, Finding, FrameBoxes, Geometry, Prompt, Selection, Span, Verdict
+from manifests.records import PREFERENCE, Analysis, Artifact, Finding, FrameBoxes, Geometry, Prompt, Selection, Span, Verdict
 
 STEPS: dict[str, tuple[str, ...]] = {
     "look": ("cut", "analyze", "find_reference"),
@@ -35,6 +35,8 @@ STEPS: dict[str, tuple[str, ...]] = {
     "check_image": ("measure_picture", "show_painting", "eye"),
     "generate_video": ("generate_video",),
     "check_video": ("measure_video", "show_performance", "eye"),
+    "check_loser": ("measure_video",),
+    "painted_reference": ("find_painted",),
     "draw_masks": ("draw_masks",),
     "caption": ("describe_scene", "show_clip", "ask"),
     "prints": ("print_video", "print_picture"),
@@ -74,6 +76,8 @@ def visits_of(recipe: Recipe, step_s: Mapping[Key, float], generator_s: Mapping[
         for stage, steps in STEPS.items():
             found = []
             for step in steps:
+                if part.task == PREFERENCE and step == "find_reference":
+                    continue  # its reference is painted
                 generator = {"generate_image": part.painter, "generate_video": part.generator}.get(step)
                 if generator:
                     key = recipe.pool_of(generator), step
@@ -124,6 +128,9 @@ class SimulatedStages:
         self._state = _mixed(scene.seed ^ int(job.id[:16], 16))
         video = Artifact.model_construct(digest=job.id, size=0, suffix=".mp4")
         self._video = Synthetic.model_construct(video=video, raw_frames=0, raw_fps=0.0, report=REPORT)
+        other = Artifact.model_construct(digest=job.id[::-1], size=0, suffix=".mp4")
+        self._second = self._video.model_copy(update={"video": other})
+        """of a preference pair: what the first one drives"""
         self.spent_s: dict[str, float] = {}
         """pool → worker-seconds"""
         self.calls: dict[str, int] = {}
@@ -192,13 +199,24 @@ class SimulatedStages:
         await self._take("generate_video")
         if job.task == "pose" and not self._passes():
             raise Rejected("drawn at the assumed rate", "simulated")
-        return self._video
+        return self._second if clip.target is self._video.video else self._video
 
     async def check_video(
         self, job: Job, clip: Clip, painted: tuple[PaintedCharacter, ...], video: Synthetic, driving: Analysis
     ) -> tuple[Verdict, tuple[int, ...]]:
         await self._take("check_video")
         return (ACCEPT if self._passes() else REVISE), clip.driven
+
+    async def check_loser(
+        self, job: Job, clip: Clip, painted: tuple[PaintedCharacter, ...], video: Synthetic, driving: Analysis, winner: Verdict
+    ) -> Verdict:
+        """Passes: the assumed rate is of attempts, and it was drawn for the winner."""
+        await self._take("check_loser")
+        return ACCEPT
+
+    async def painted_reference(self, job: Job, painted: PaintedCharacter) -> Reference:
+        await self._take("painted_reference")
+        return REFERENCE
 
     async def draw_masks(self, job: Job, driving: Artifact, analysis: Analysis, matched: tuple[int, ...], reference: Reference) -> Masks:
         await self._take("draw_masks")
@@ -214,7 +232,7 @@ class SimulatedStages:
 
     async def boxes(self, job: Job, clip: Clip) -> tuple[FrameBoxes, ...]:
         await self._take("boxes")
-        return ()
+        return BOXES
 
 
 async def simulated(job: Job, stages: SimulatedStages) -> Decision:
@@ -281,5 +299,6 @@ REPORT = Report()
 PAINTED = Painted(picture=NOTHING, scene=None, report=REPORT)
 ANALYSIS = Analysis(frames=5, height=64, width=64, fps=16, people=(), arrays=NOTHING)
 REFERENCE = Reference(picture=NOTHING, arrays=NOTHING, in_target=False)
+BOXES = (FrameBoxes(faces=((0.0, 0.0, 1.0, 1.0),)),)
 MASKS = Masks(driving_mask=NOTHING, reference=NOTHING, reference_mask=NOTHING, slots=1)
 """what all simulated jobs see"""

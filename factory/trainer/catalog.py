@@ -26,7 +26,7 @@ from factory.trainer.reading import LocalShards, RemoteShards, Shards, plain_nam
 from manifests.errors import BadInput, Damaged
 from manifests.latents import INDEX, INDEX_FORMAT, INDEX_KEY, LatentIndex
 from manifests.records import Split
-from manifests.release import DATASET, FORMAT, MANIFEST, SHARDS, DatasetInfo, Release
+from manifests.release import DATASET, MANIFEST, SHARDS, DatasetInfo, Release, check_format
 from manifests.shards import Member
 from manifests.store.content import local_folder
 from manifests.store.remote import Remote
@@ -164,8 +164,7 @@ def _remote(url: str, cache: Cache | None, patience_s: float) -> Catalog:
         info = DatasetInfo.model_validate(json.loads(remote.read(f"{revision}{DATASET}")))
     except (ValueError, ValidationError) as error:
         raise Damaged(f"{url}/{revision}{DATASET} is damaged ({str(error).splitlines()[0]}); restore it") from error
-    if info.format != FORMAT:
-        raise BadInput(f"{url} has release format {info.format}, this version reads {FORMAT}; use the version that wrote it")
+    check_format(info.format, url)
     body = _manifest(remote, f"{revision}{MANIFEST}", info, cache)
     shards = RemoteShards(remote, revision.rstrip("/"), info.content, cache)
     return Catalog(url, info, _table(pa.BufferReader(body), f"{url}/{revision}{MANIFEST}"), shards)

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from factory.trainer.catalog import Entry
 from manifests import media
 from manifests.errors import BadInput, Damaged
+from manifests.records import PREFERENCE, mode_of
 
 U8 = NDArray[np.uint8]
 T_co = TypeVar("T_co", covariant=True)
@@ -47,9 +48,9 @@ class Raw:
         return self.entry.task
 
 
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """One pair, decoded. All pictures are RGB."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Conditions:
+    """What a decoded pair gives a model to go by. All pictures are RGB."""
 
     position: int
     """in the global stream"""
@@ -60,7 +61,6 @@ class Sample:
     task: str
     key: str
     driving_THWC: U8
-    target_THWC: U8
     driving_mask_THWC: U8
     references: tuple[U8, ...]
     """each H, W, C"""
@@ -71,6 +71,33 @@ class Sample:
     """the pair's KEY.json"""
     replaces: str = ""
     """see Raw"""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sample(Conditions):
+    """One pair, decoded."""
+
+    target_THWC: U8
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PreferenceSample(Conditions):
+    """One preference pair, decoded: two videos for the same conditions, the first to be preferred."""
+
+    winner_THWC: U8
+    loser_THWC: U8
+
+    def sides(self) -> tuple[Sample, Sample]:
+        """Winner and loser as the targets of two animations with the same conditions, seed and boxes.
+
+        `meta["boxes"]` of both holds the boxes of both, frame by frame, so that both errors are taken over the same pixels.
+        """
+        frames = zip(self.meta["boxes"], self.meta["loser_boxes"], strict=True)
+        boxes = [{name: [*winner[name], *loser[name]] for name in winner} for winner, loser in frames]
+        own = {name: value for name, value in self.meta.items() if name != "loser_boxes"}
+        common = {field.name: getattr(self, field.name) for field in fields(Conditions)}
+        common |= {"task": mode_of(PREFERENCE), "meta": own | {"task": mode_of(PREFERENCE), "boxes": boxes}}
+        return Sample(**common, target_THWC=self.winner_THWC), Sample(**common, target_THWC=self.loser_THWC)
 
 
 class Decoder(Protocol, Generic[T_co]):
@@ -105,7 +132,7 @@ class Bytes:
 
 
 class Pixels:
-    """Videos and pictures as arrays: samples are `Sample`."""
+    """Videos and pictures as arrays: samples are `Sample`, preference pairs `PreferenceSample`."""
 
     def members(self, entry: Entry) -> tuple[str, ...]:
         return tuple(member.name for member in entry.members)
@@ -113,27 +140,30 @@ class Pixels:
     def size(self, entry: Entry) -> int:
         frames, height, width = entry.shape
         references = sum(m.name.startswith("reference") for m in entry.members)
-        return 3 * height * width * (3 * frames + references)
+        videos = sum(m.name.endswith(".mp4") for m in entry.members)
+        return 3 * height * width * (videos * frames + references)
 
-    def __call__(self, raw: Raw) -> Sample:
+    def __call__(self, raw: Raw) -> Sample | PreferenceSample:
         names = [m.name for m in raw.entry.members]
         references = [n for n in names if n.startswith("reference") and not n.startswith("reference_mask")]
         meta = json.loads(_member(raw, "json").tobytes())
-        return Sample(
-            position=raw.position,
-            epoch=raw.epoch,
-            seed=raw.seed,
-            task=raw.task,
-            key=raw.key,
-            driving_THWC=_decoded(raw, "driving.mp4"),
-            target_THWC=_decoded(raw, "target.mp4"),
-            driving_mask_THWC=_decoded(raw, "driving_mask.mp4"),
-            references=tuple(_decoded(raw, name) for name in references),
-            reference_masks=tuple(_decoded(raw, name) for name in names if name.startswith("reference_mask")),
-            caption=meta["caption"],
-            meta=meta,
-            replaces=raw.replaces,
-        )
+        conditions: dict[str, Any] = {
+            "position": raw.position,
+            "epoch": raw.epoch,
+            "seed": raw.seed,
+            "task": raw.task,
+            "key": raw.key,
+            "driving_THWC": _decoded(raw, "driving.mp4"),
+            "driving_mask_THWC": _decoded(raw, "driving_mask.mp4"),
+            "references": tuple(_decoded(raw, name) for name in references),
+            "reference_masks": tuple(_decoded(raw, name) for name in names if name.startswith("reference_mask")),
+            "caption": meta["caption"],
+            "meta": meta,
+            "replaces": raw.replaces,
+        }
+        if raw.task == PREFERENCE:
+            return PreferenceSample(**conditions, winner_THWC=_decoded(raw, "winner.mp4"), loser_THWC=_decoded(raw, "loser.mp4"))
+        return Sample(**conditions, target_THWC=_decoded(raw, "target.mp4"))
 
 
 def _member(raw: Raw, name: str) -> memoryview:

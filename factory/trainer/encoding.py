@@ -22,7 +22,7 @@ from factory.trainer.masks28 import boxes_mask, halved, mask_28
 from factory.trainer.vae import Vae, to_pixels
 from manifests import masks
 from manifests.errors import BadInput
-from manifests.records import TASKS, Box, Task
+from manifests.records import MODES, Box, Mode
 
 Picture = NDArray[np.uint8]
 ENCODED_AGAIN = 4.0
@@ -96,12 +96,12 @@ def _drives_itself(sample: DecodedPair) -> bool:
     return bool(apart.mean() < ENCODED_AGAIN)
 
 
-def task_of(sample: DecodedPair) -> Task:
+def task_of(sample: DecodedPair) -> Mode:
     """Its task. Raises BadInput for one that has no conditioning of this kind."""
-    for task in TASKS:
+    for task in MODES:
         if sample.task == task:
             return task
-    raise BadInput(f"pair {sample.key} is of task {sample.task!r}; conditioned are {', '.join(TASKS)}", "wrong_task")
+    raise BadInput(f"pair {sample.key} is of task {sample.task!r}; conditioned are {', '.join(MODES)}", "wrong_task")
 
 
 def encode_driving(sample: DecodedPair, vae: Vae, warp: Warp | None = None) -> Driving:
@@ -113,7 +113,7 @@ def encode_driving(sample: DecodedPair, vae: Vae, warp: Warp | None = None) -> D
 
 
 def encode_references(
-    references: Sequence[Picture], reference_masks: Sequence[Picture], task: Task, height: int, width: int, vae: Vae
+    references: Sequence[Picture], reference_masks: Sequence[Picture], task: Mode, height: int, width: int, vae: Vae
 ) -> tuple[torch.Tensor, torch.Tensor, Picture]:
     """Latents (16, R, H, W) and masks (28, R, H, W) of all references, and the first one's picture at the video's size.
 

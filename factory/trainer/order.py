@@ -10,10 +10,10 @@ from factory.trainer.catalog import Catalog, Shelf
 from factory.trainer.mix import Mix
 from factory.trainer.schedule import Schedule, shape_weights
 from manifests.errors import BadInput
-from manifests.records import TASKS, Split
+from manifests.records import MODES, PREFERENCE, Split
 from manifests.release import Release
 
-_RANK: dict[str, int] = {task: number for number, task in enumerate(TASKS)}
+_RANK: dict[str, int] = {task: number for number, task in enumerate(MODES)}
 """tasks in their usual order, whatever the order of the mix; others follow by name"""
 
 
@@ -39,7 +39,7 @@ def schedule_of(
     block: int,
 ) -> Schedule:
     """The schedule over sources, whose releases are `catalogs`. Arguments as Stream's. Raises BadInput for what can't be."""
-    weights = dict(mix) if mix is not None else _common_mix(catalogs)
+    weights = _mix_of(catalogs, mix, tasks)
     there = [
         {t: n for t, n in catalog.tasks(split).items() if not s.tasks or t in s.tasks} for catalog, s in zip(catalogs, sources, strict=True)
     ]
@@ -52,6 +52,15 @@ def schedule_of(
 
 def _wanted(counts: Mapping[str, int], source: Source) -> dict[str, int]:
     return {task: count for task, count in counts.items() if source.tasks is None or task in source.tasks}
+
+
+def _mix_of(catalogs: Sequence[Catalog], mix: Mapping[str, int] | None, tasks: Sequence[str] | None) -> dict[str, int]:
+    """What is drawn from: the given mix, or the releases' own, or preference pairs alone, which stand outside every mix."""
+    if PREFERENCE in (mix if mix is not None else ()) or PREFERENCE in (tasks or ()):
+        if set(tasks or mix or ()) != {PREFERENCE}:
+            raise BadInput(f"{PREFERENCE} pairs have two videos and no target: open a stream of their own with tasks=({PREFERENCE!r},)")
+        return {PREFERENCE: 1}
+    return dict(mix) if mix is not None else _common_mix(catalogs)
 
 
 def _common_mix(catalogs: Sequence[Catalog]) -> dict[str, int]:

@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
-from factory.trainer.decode import U8, Sample
+from factory.trainer.decode import U8, PreferenceSample, Sample
 from factory.trainer.stream import Stream
 from manifests.errors import BadInput, MotionpairError
 from manifests.records import TASKS
@@ -49,13 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _line(sample: Sample, seen: Counter[str]) -> str:
+def _line(sample: Sample | PreferenceSample, seen: Counter[str]) -> str:
     def size(array: U8) -> str:
         return "×".join(map(str, array.shape))
 
     mix = " ".join(f"{task} {100 * seen[task] / seen.total():.1f}%" for task in TASKS if seen[task])
     references = " ".join(map(size, sample.references))
+    if isinstance(sample, PreferenceSample):
+        made = f"winner {size(sample.winner_THWC)}  loser {size(sample.loser_THWC)}"
+    else:
+        made = f"target {size(sample.target_THWC)}"
     return (
-        f"{sample.position:>8}  {sample.task:<11}  {sample.key}  driving {size(sample.driving_THWC)}  target {size(sample.target_THWC)}"
+        f"{sample.position:>8}  {sample.task:<11}  {sample.key}  driving {size(sample.driving_THWC)}  {made}"
         f"  mask {size(sample.driving_mask_THWC)}  reference {references}  mix {mix}"
     )

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from factory.trainer.cache import Cache
 from factory.trainer.catalog import PATIENCE_S, Entry, identity_of, open_catalog
-from factory.trainer.decode import Bytes, Decoder, Pixels, Raw, Sample
+from factory.trainer.decode import Bytes, Decoder, Pixels, PreferenceSample, Raw, Sample
 from factory.trainer.order import Source, schedule_of
 from factory.trainer.reading import Allocate, Buffers, Plan, plain_memory, plan
 from factory.trainer.report import Replaced, Report, report_of
@@ -33,7 +33,7 @@ from manifests.errors import BadInput, Damaged
 from manifests.records import Split
 from manifests.release import Release
 
-__all__ = ["Bytes", "Pixels", "Raw", "Replaced", "Report", "Sample", "Source", "Stream"]
+__all__ = ["Bytes", "Pixels", "PreferenceSample", "Raw", "Replaced", "Report", "Sample", "Source", "Stream"]
 
 AHEAD = 64
 """samples whose places are computed at once"""
@@ -96,7 +96,8 @@ class Stream(Iterator[Any]):
 
         release: a path or fsspec address (s3://…) of a revision or a folder of them, or several `Source`s.
         position: where the global stream starts, as a state told. micro_batch: so many samples in a row of a rank have one shape. mix:
-        weights of tasks (default: the release's). tasks: only these; the mix is shared out among them. shapes: weights of shapes,
+        weights of tasks (default: the release's). tasks: only these; the mix is shared out among them; preference pairs stand outside
+        it and come when they alone are asked for. shapes: weights of shapes,
         "81x512x896" (frames, height, width); pairs of others are left out. Default: for micro-batches of several, the data's own.
         shape_block: so many positions in a row have one shape (default: micro_batch, which must divide it). decode: default Pixels().
         check: hold every byte against its digest. prefetch_bytes: read and decoded bytes that wait, at most (one sample is always read).

@@ -68,11 +68,13 @@ def _placed(request: LatentRequest, shard: Path) -> tuple[Release, PairRow]:
 def _decoded(release: Release, row: PairRow) -> Sample:
     """The pair's pictures. Raises Damaged."""
     from factory.trainer.catalog import Entry, Shape
-    from factory.trainer.decode import Pixels, Raw
+    from factory.trainer.decode import Pixels, PreferenceSample, Raw
 
     entry = Entry(row.key, row.task, row.slice, Shape(row.frames, row.height, row.width), row.fps, row.shard, row.members)
     members = {member.name: memoryview(release.read_member(row, member.name, check=True)) for member in row.members}
-    return Pixels()(Raw(position=-1, epoch=0, seed=0, entry=entry, members=members))
+    sample = Pixels()(Raw(position=-1, epoch=0, seed=0, entry=entry, members=members))
+    assert not isinstance(sample, PreferenceSample)  # the command leaves them out
+    return sample
 
 
 @functools.lru_cache(maxsize=2)

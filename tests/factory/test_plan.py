@@ -139,10 +139,11 @@ def test_blocks_follow_the_job_alone(power: int) -> None:
 
 def test_the_number_of_blocks_comes_from_the_recipe() -> None:
     recipe = load_recipe("motionpair-60k")
-    count = block_count(recipe, 30_000)
+    part = recipe.slices["scail_animation"]
+    count = block_count(recipe, part)
     assert count & (count - 1) == 0
     larger = recipe.model_copy(update={"release": recipe.release.model_copy(update={"shard_mb": 4096})})
-    assert block_count(larger, 30_000) == count // 4
+    assert block_count(larger, part) == count // 4
 
 
 def test_no_two_slices_share_a_block() -> None:
@@ -152,7 +153,7 @@ def test_no_two_slices_share_a_block() -> None:
     of_slice = {part.name: {blocks.of(job) for job in part.jobs} for part in plan.slices}
     assert all(of_slice.values())
     assert len(set().union(*of_slice.values())) == sum(map(len, of_slice.values()))
-    assert max(set().union(*of_slice.values())) < sum(block_count(recipe, part.quota) for part in recipe.slices.values())
+    assert max(set().union(*of_slice.values())) < sum(block_count(recipe, part) for part in recipe.slices.values())
 
 
 def animate(**change: object) -> AnimateRequest:

@@ -316,8 +316,8 @@ def test_what_cannot_be_sealed_is_refused(store: Store, files: dict[str, Artifac
 
 
 def test_a_release_of_another_format_is_refused(sealed: Path) -> None:
-    edit(sealed / "dataset.json", (sealed / "dataset.json").read_bytes().replace(b'"format": 1', b'"format": 2'))
-    with pytest.raises(BadInput, match="format 2"):
+    edit(sealed / "dataset.json", (sealed / "dataset.json").read_bytes().replace(b'"format": 1', b'"format": 3'))
+    with pytest.raises(BadInput, match="format 3, this version reads 1 and 2"):
         Release.open(sealed)
 
 

@@ -29,7 +29,7 @@ from factory.trainer.positions import grid, mode_of, positions
 from factory.trainer.vae import BlockTransformStandIn, to_pixels
 from manifests import masks
 from manifests.errors import BadInput
-from manifests.records import TASKS, Task
+from manifests.records import MODES, Task
 
 VAE = BlockTransformStandIn()
 NEVER = Conditioning(text_drop=0, history=0, history_of_chunks=0, augmentation=Augmentation(end_to_end=0, pose=0))
@@ -44,7 +44,7 @@ def latents(pair: Sample, warp: Warp | None = None) -> Latents:
     return encode(pair, VAE, warp, HashedWordsStandIn())
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MODES)
 @pytest.mark.parametrize("references", [1, 3])
 def test_shapes(task: Task, references: int) -> None:
     got = condition_pixels(made(task, people=2, references=references), VAE, Draws(0, "x"), NEVER, HashedWordsStandIn())
@@ -73,7 +73,7 @@ def test_the_driving_video_is_halved_before_it_is_encoded() -> None:
 # --- nothing of the target where it must not be
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MODES)
 def test_noise_for_a_target_changes_nothing_but_the_video(task: Task) -> None:
     pair = made(task, people=2, references=2)
     noise = np.random.default_rng(0).integers(0, 256, pair.target_THWC.shape, np.uint8)
@@ -83,7 +83,7 @@ def test_noise_for_a_target_changes_nothing_but_the_video(task: Task) -> None:
     assert changed == {"video_16THW", "noisy_20THW"}
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MODES)
 def test_another_driving_video_changes_driving_and_its_mask_alone(task: Task) -> None:
     one, other = (condition_pixels(made(task, shift=shift), VAE, Draws(0, "x"), NEVER) for shift in (0, 16))
     changed = {name for name, value in tensors(one).items() if not torch.equal(value, tensors(other)[name])}
@@ -248,7 +248,7 @@ def test_history_comes_as_often_as_the_key_says() -> None:
 
 def test_augmentation_comes_as_often_as_the_task_says() -> None:
     hits: Counter[str] = Counter()
-    for task in TASKS:
+    for task in MODES:
         hits[task] = sum(augment.applies(Draws(0, f"{i}"), task, Augmentation()) for i in range(2000))
     assert hits["animation"] / 2000 == hits["replacement"] / 2000 == pytest.approx(0.56, abs=0.04)  # the same draws
     assert hits["pose"] / 2000 == pytest.approx(0.75, abs=0.04)

@@ -39,7 +39,7 @@ from factory.work.latents import encode_latents
 from manifests import latents as names
 from manifests import media
 from manifests.errors import BadInput, Damaged
-from manifests.records import TASKS, FrameBoxes, Task
+from manifests.records import MODES, FrameBoxes, Task
 from manifests.release import Release
 from manifests.sealing import write_release
 from manifests.store import Store
@@ -334,7 +334,7 @@ def tensors_of(sample: Latents) -> dict[str, torch.Tensor]:
     return out
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MODES)
 @pytest.mark.parametrize("references", [1, 3])
 def test_packed_and_unpacked_it_is_the_same_but_for_rounding(task: Task, references: int) -> None:
     sample = latents(task, references)
