@@ -198,7 +198,7 @@ async def assemble(job: Job, clip: Clip, done: Performance, stages: Stages) -> P
 
 
 async def assemble_preference(job: Job, clip: Clip, winner: Performance, loser: Performance, stages: Stages) -> Pair:
-    """Nothing is turned round: the real span drives, the painted picture is the reference, winner and loser are what a model may make of them.
+    """Nothing is turned round: the real span drives, the painted picture is the reference, winner and loser are what may come of them.
 
     Masks come from the span and the reference; caption and boxes are the only things taken from winner and loser.
     """

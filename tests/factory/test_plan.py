@@ -212,7 +212,7 @@ def changed_by(module: str) -> set[str]:
         return {s.name for s in chosen if steps.code_digest(s.modules) != before[s.name]}
 
 
-TRACKING = {"index_clip", "index_picture", "analyze", "find_reference", "measure_picture", "measure_video"}
+TRACKING = {"index_clip", "index_picture", "analyze", "find_reference", "find_painted", "measure_picture", "measure_video"}
 """whose tool is the tracker"""
 
 
