@@ -170,7 +170,8 @@ def gpu_hours(recipe: Recipe, part: Slice, attempts: int) -> float | None:
     if pool is None or not pool.gpus:
         return 0.0
     seconds = recipe.generators[part.generator].seconds_per_pair
-    return None if seconds is None else attempts * part.rounds * seconds * pool.gpus / 3600
+    videos = attempts + (part.rounds - 1) * part.quota
+    return None if seconds is None else videos * seconds * pool.gpus / 3600
 
 
 def block_of(job_id: str, blocks: int) -> int:

@@ -234,15 +234,16 @@ def budget_of(nodes: Iterable[Mapping[str, float]]) -> dict[str, float]:
 class Forecast:
     """How many calls each pool will still get: those of decided jobs, for every accepted pair, times the pairs that are wanting.
 
-    Until jobs are decided the recipe's numbers stand in: a video for every attempt, a picture for every attempt. What it says nothing of
-    (the steps on CPUs) is learnt.
+    Until jobs are decided the recipe's numbers stand in: a video and a picture for every attempt, and a preference pair's loser. What it
+    says nothing of (the steps on CPUs) is learnt.
     """
 
     def __init__(self, recipe: Recipe) -> None:
         self._prior: dict[str, Counter[str]] = {name: Counter() for name in recipe.slices}
         for name, part in recipe.slices.items():
-            for generator in (*(part.generator,) * part.rounds, *(() if part.task == "pose" else (part.painter,))):
+            for generator in (part.generator, *(() if part.task == "pose" else (part.painter,))):
                 self._prior[name][recipe.pool_of(generator)] += 1 / part.acceptance  # type: ignore[assignment]
+            self._prior[name][recipe.pool_of(part.generator)] += part.rounds - 1
         self._under_way: dict[str, Counter[str]] = {}
         """rank → calls of a job that is not decided"""
         self._calls: dict[str, Counter[str]] = {name: Counter() for name in recipe.slices}

@@ -169,7 +169,7 @@ class Slice(Frozen):
 
     @property
     def rounds(self) -> int:
-        """Videos that one attempt makes: a preference pair's loser is a second one."""
+        """Videos that a pair needs of its generator: a preference pair's loser is a second one, made when the first has passed."""
         return 2 if self.task == PREFERENCE else 1
 
 

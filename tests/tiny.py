@@ -82,6 +82,19 @@ def pair(number: int, files: dict[str, Artifact], **more: object) -> Pair:
     return Pair.model_validate({**fields, **more})
 
 
+def preference(number: int, files: dict[str, Artifact], **more: object) -> Pair:
+    """A preference pair; every fifth is for validation."""
+    fields = {
+        "task": "preference", "slice": "preferences", "target": None, "winner": files["video1"], "loser": files["video2"],
+        "driving": files["video0"], "driving_mask": files["driving_mask_animation"], "references": (files["reference0"],),
+        "reference_masks": (files["reference_mask_animation"],), "reference_in_target": False,
+        "boxes": (FrameBoxes(hands=((8.0, 8.0, 40.0, 46.0),)),) * 5, "loser_boxes": (FrameBoxes(faces=((10.0, 8.0, 40.0, 20.0),)),) * 5,
+        "split": "validation" if number % 5 == 4 else "train", "group": f"liked{number % 5}",
+        "lineage": Lineage(source=sha(f"source{number}"), start_frame=number, crop=(0, 0, 64, 64), painted=(files["reference0"].digest,)),
+    }  # fmt: skip
+    return pair(number, files, **{**fields, **more})
+
+
 def pairs(files: dict[str, Artifact], count: int, block_size: int = 5) -> list[tuple[Pair, int]]:
     return [(pair(i, files), i // block_size) for i in range(count)]
 

@@ -12,6 +12,8 @@ import pytest
 import tiny
 from running import call
 
+from factory.plan import gpu_hours
+from factory.scaling import Forecast
 from factory.simulate.clock import Timeline, run_virtually
 from factory.simulate.report import outlook
 from factory.simulate.simulation import Result, budget_for, simulate
@@ -220,3 +222,14 @@ def test_spread_of_times_changes_nothing_of_the_mean() -> None:
     budget = budget_for(made, {"H100": 8}, None)
     took = [simulate(made, budget, Times({"skeleton": 5.0}, {}, spread), None, None).seconds for spread in (0.0, 0.5)]
     assert took == pytest.approx([3000 * 5 / 8] * 2, rel=0.03)
+
+
+def test_a_preference_pair_takes_a_second_video_once_the_first_has_passed() -> None:
+    part = {**VIDEO, "task": "preference", "where": {"people": 1}, "quota": 2000, "acceptance": 0.5}
+    made = recipe({"hands": part}, {"video": gpus(1, 64), "painter": gpus(1, 64)})
+    result = simulated(made, 32)
+    pair_s = {"painter": 10 / (1 - 0.5**2), "video": 60 / 0.5 + 60}
+    assert result.complete
+    assert result.pair_s["hands"] == pytest.approx(pair_s, rel=0.03)
+    assert gpu_hours(made, made.slices["hands"], 4000) == pytest.approx(2000 * pair_s["video"] / 3600)
+    assert Forecast(made).per_pair("hands")["video"] == pytest.approx(1 / 0.5 + 1)

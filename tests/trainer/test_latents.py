@@ -66,10 +66,13 @@ def files_of(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pixel release, and its latents by an undisturbed run."""
+    """A pixel release, and its latents by an undisturbed run. Its preference pair has none."""
     folder = tmp_path_factory.mktemp("latents")
     store = Store(folder / "store")
-    write_release(folder / "pixels", tiny.pairs(tiny.parts(store, folder / "parts"), PAIRS), store, tiny.meta())
+    files = tiny.parts(store, folder / "parts")
+    liked = [(tiny.preference(100, files), 99)]
+    write_release(folder / "pixels", [*tiny.pairs(files, PAIRS), *liked], store, tiny.meta(quotas={"preferences": 1}))
+    write_release(folder / "liked", liked, store, tiny.meta())
     assert f"{PAIRS} run, 0 reused" in run(folder / "pixels", "--to", folder / "out")
     return folder
 
@@ -435,3 +438,9 @@ def test_the_driving_mask_of_the_augmented_video_is_moved_with_it() -> None:
         matrix = warp.matrix((34 + 8, 34), 96, 64)  # the people's box: x 8 to 76, y 12 to 56
         expected = matrix @ [16 * x + 8, 16 * y + 8, 1]
         assert (16 * to_x + 8, 16 * to_y + 8) == pytest.approx(expected, abs=4)
+
+
+def test_preference_pairs_alone_are_refused(base: Path, tmp_path: Path) -> None:
+    done = subprocess.run(command(base / "liked", "--to", tmp_path), capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert "holds preference pairs alone" in done.stderr
