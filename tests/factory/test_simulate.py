@@ -225,11 +225,11 @@ def test_spread_of_times_changes_nothing_of_the_mean() -> None:
 
 
 def test_a_preference_pair_takes_a_second_video_once_the_first_has_passed() -> None:
-    part = {**VIDEO, "task": "preference", "where": {"people": 1}, "quota": 2000, "acceptance": 0.5}
+    part = {**VIDEO, "task": "preference", "where": {"people": 1}, "quota": 4000, "acceptance": 0.5}
     made = recipe({"hands": part}, {"video": gpus(1, 64), "painter": gpus(1, 64)})
     result = simulated(made, 32)
     pair_s = {"painter": 10 / (1 - 0.5**2), "video": 60 / 0.5 + 60}
     assert result.complete
     assert result.pair_s["hands"] == pytest.approx(pair_s, rel=0.03)
-    assert gpu_hours(made, made.slices["hands"], 4000) == pytest.approx(2000 * pair_s["video"] / 3600)
+    assert gpu_hours(made, made.slices["hands"], 8000) == pytest.approx(4000 * pair_s["video"] / 3600)
     assert Forecast(made).per_pair("hands")["video"] == pytest.approx(1 / 0.5 + 1)
