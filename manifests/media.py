@@ -28,7 +28,7 @@ from manifests.records import Geometry, Span
 
 __all__ = [
     "Frames", "Image", "Inspection", "Probe", "Video", "conform", "contact_sheet", "encode_png", "frames_within", "inspect", "probe",
-    "read_clip", "read_frames", "read_image", "read_image_rgba", "read_instants", "read_span", "sample_indices", "stream_clip",
+    "read_clip", "read_frames", "read_image", "read_image_rgba", "read_instants", "read_span", "resized", "sample_indices", "stream_clip",
     "write_lossless", "write_png", "write_video",
 ]  # fmt: skip
 
@@ -365,11 +365,11 @@ def _shrunk(frame: Image, max_side: int | None, short_side: int | None) -> Image
     height, width = max(1, round(h * scale)), max(1, round(w * scale))
     # Halving by area is several times quicker than any other factor and gives the same means up to rounding.
     while frame.shape[0] % 2 == frame.shape[1] % 2 == 0 and frame.shape[0] >= 2 * height and frame.shape[1] >= 2 * width:
-        frame = _resized(frame, frame.shape[0] // 2, frame.shape[1] // 2)
-    return _resized(frame, height, width)
+        frame = resized(frame, frame.shape[0] // 2, frame.shape[1] // 2)
+    return resized(frame, height, width)
 
 
-def _resized(frame: Image, height: int, width: int) -> Image:
+def resized(frame: Image, height: int, width: int) -> Image:
     """By area when shrinking (no aliasing), cubic when growing."""
     if frame.shape[:2] == (height, width):
         return frame
@@ -379,7 +379,7 @@ def _resized(frame: Image, height: int, width: int) -> Image:
 
 def _fitted(frame: Image, crop: tuple[int, int, int, int], geometry: Geometry) -> Image:
     x0, y0, x1, y1 = crop
-    return _resized(frame[y0:y1, x0:x1], geometry.height, geometry.width)
+    return resized(frame[y0:y1, x0:x1], geometry.height, geometry.width)
 
 
 def _checked(crop: tuple[int, int, int, int], frame: Image, path: Path) -> tuple[int, int, int, int]:
