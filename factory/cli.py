@@ -15,6 +15,7 @@ import typer
 from rich.text import Text
 
 from factory.console import out_console, plainly, state, tell_error
+from factory.evaluate_command import evaluate_app
 from factory.generator_commands import generators_app
 from factory.latents_command import adopt, latents
 from factory.stopping import GRACE_S
@@ -27,6 +28,7 @@ app = typer.Typer(
     help="Make motion pairs: real clips in, a sealed WebDataset of reverse-driving training pairs out.",
 )
 app.add_typer(generators_app, name="generators")
+app.add_typer(evaluate_app, name="evaluate")
 
 RecipeArg = Annotated[str, typer.Argument(help="A recipe file, or the name of a bundled one: quickstart, motionpair-60k.")]
 OutOption = Annotated[Path, typer.Option("--out", help="Folder for the store, the ledger and the release.")]

@@ -46,7 +46,7 @@ def asked_for(texts: Iterable[str]) -> dict[str, str]:
 
 
 def bring(name: str, where: str) -> Backbone:
-    """The file that `where` means, checked against its digest. Raises BadInput when it is not to be had, Damaged when the digest differs."""
+    """The file that `where` means. Raises BadInput when it can't be had or has another digest; Damaged for such a file from a hub."""
     match = _SHA256.match(where)
     uri, digest = (match[1], match[2].lower()) if match else (where, "")
     if uri.startswith("hf:"):

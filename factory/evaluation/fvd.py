@@ -36,15 +36,16 @@ class FvdMeter:
         self.used: dict[str, str] = {}
 
     def lacking(self) -> str:
-        return lacks_module("torch") or backbones.lacks(NEEDS, self._given)
+        why = lacks_module("torch") or backbones.lacks(NEEDS, self._given)
+        if not why and self._network is None:
+            backbone = backbones.bring("fvd", self._given["fvd"])
+            self.used = {"fvd": backbone.sha256}
+            self._network = load(backbone, self._device)
+        return why
 
     def add(self, model: str, seen: Seen) -> str:
         if len(seen.pair.truth_THWC) < CLIP_FRAMES:
             return f"shorter than a clip of {CLIP_FRAMES} frames"
-        if self._network is None:
-            backbone = backbones.bring("fvd", self._given["fvd"])
-            self.used = {"fvd": backbone.sha256}
-            self._network = load(backbone, self._device)
         made, real = (features(self._network, x, self._device) for x in (seen.pair.generated_THWC, seen.pair.truth_THWC))
         self._features[model, seen.case.key] = made, real
         return ""

@@ -40,19 +40,17 @@ class LpipsMeter:
         """name → digest of the weights that were loaded"""
 
     def lacking(self) -> str:
-        return lacks_module("torch") or backbones.lacks(NEEDS, self._given)
+        why = lacks_module("torch") or backbones.lacks(NEEDS, self._given)
+        if not why and self._network is None:
+            found = {name: backbones.bring(name, self._given[name]) for name in NEEDS}
+            self.used = {name: backbone.sha256 for name, backbone in found.items()}
+            self._network = network(found).to(self._device)
+        return why
 
     def measure(self, seen: Seen) -> Values:
         if min(seen.pair.truth_THWC.shape[1:3]) < SMALLEST_PX:
             return {"lpips": f"smaller than AlexNet's {SMALLEST_PX} px"}
-        if self._network is None:
-            self._network = self._load()
         return {"lpips": distance(self._network, seen.pair.generated_THWC, seen.pair.truth_THWC, self._device)}
-
-    def _load(self) -> Any:
-        found = {name: backbones.bring(name, self._given[name]) for name in NEEDS}
-        self.used = {name: backbone.sha256 for name, backbone in found.items()}
-        return network(found).to(self._device)
 
 
 def distance(network: Any, made_THWC: Frames, true_THWC: Frames, device: str = "cpu") -> float:
@@ -75,7 +73,7 @@ def network(found: Mapping[str, backbones.Backbone]) -> Any:
     import torch
     from torch import nn
 
-    class Lpips(nn.Module):
+    class Lpips(nn.Module):  # type: ignore[misc]
         """Squared differences of channel-normalised features after each of AlexNet's five ReLUs, weighted by channel, averaged over
         places, summed over layers."""
 

@@ -55,11 +55,14 @@ Values = dict[str, "float | str"]
 class Meter(Protocol):
     """Computes one or more metrics of one video."""
 
-    metrics: tuple[Metric, ...]
-    needs_truth: bool
+    @property
+    def metrics(self) -> tuple[Metric, ...]: ...
+
+    @property
+    def needs_truth(self) -> bool: ...
 
     def lacking(self) -> str:
-        """Why it can't run here; empty when it can."""
+        """Why it can't run here; empty when it can, and then it is loaded. Raises BadInput when weights that were given are unusable."""
         ...
 
     def measure(self, seen: Seen) -> Values: ...
@@ -68,7 +71,8 @@ class Meter(Protocol):
 class SetMeter(Protocol):
     """Computes one figure of a whole set of videos."""
 
-    metric: Metric
+    @property
+    def metric(self) -> Metric: ...
 
     def lacking(self) -> str: ...
 
