@@ -6,7 +6,7 @@ A score that can't be told is left out. Of several driven people the worst one's
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -137,15 +137,23 @@ def _cast(seen: SyntheticVideo) -> Scores:
 
 
 def _read_alike(seen: SyntheticVideo) -> tuple[SyntheticVideo, int]:
-    """With those drivers about face whose performers' outlines do the same while the pose model takes one for a front and the other for
-    a back; and how many those are. The mirror image of a motion is no such case: its outlines lie elsewhere."""
-    turned = agreement.about_face(seen.clip_people, range(seen.clip_people.count))
+    people, count = read_alike(seen.clip_people, seen.people, seen.matched)
+    return replace(seen, clip_people=people), count
+
+
+def read_alike(drivers: People, made: People, matched: Sequence[int]) -> tuple[People, int]:
+    """The drivers, with those about face whose performers' outlines do the same while the pose model takes one for a front and the other
+    for a back; and how many those are. The mirror image of a motion is no such case: its outlines lie elsewhere. -1 in `matched` is
+    nobody."""
+    turned = agreement.about_face(drivers, range(drivers.count))
     which = []
-    for i, track in enumerate(seen.matched):
-        own, other = (agreement.agreement(people, seen.people, i, track) for people in (seen.clip_people, turned))
+    for i, track in enumerate(matched):
+        if track < 0:
+            continue
+        own, other = (agreement.agreement(people, made, i, track) for people in (drivers, turned))
         if other.limb_deg < own.limb_deg - ABOUT_FACE_DEG and other.pck20 > own.pck20 + ABOUT_FACE_PCK:
             which.append(i)
-    return replace(seen, clip_people=agreement.about_face(seen.clip_people, which)) if which else seen, len(which)
+    return agreement.about_face(drivers, which) if which else drivers, len(which)
 
 
 def _motion(seen: SyntheticVideo) -> Scores:

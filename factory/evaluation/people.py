@@ -7,15 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from agents.measures import agreement, identity, motion
 from agents.measures import people as casts
-from factory.evaluation.metrics import (
-    IDENTITY,
-    POSE_LIMB,
-    POSE_MOTION,
-    POSE_PCK,
-    POSE_PRESENCE,
-    Seen,
-    Values,
-)
+from agents.measuring import read_alike
+from factory.evaluation.metrics import IDENTITY, POSE_LIMB, POSE_MOTION, POSE_PCK, POSE_PRESENCE, Seen, Values
 from generators.masks.identity import match_people
 from generators.poses.people import PeopleTracker
 from generators.poses.tracks import People
@@ -58,7 +51,8 @@ class PeopleMeter:
             return {metric.name: f"nobody is found in the {source}" for metric in self.metrics}
         made = self._tracker.track(seen.pair.generated_THWC, seen.pair.fps)
         matched = match_people(driver, made)
-        return {**poses(driver, made, matched), **self._identity(seen, driver, made, matched)}
+        alike, _ = read_alike(driver, made, matched)
+        return {**poses(alike, made, matched), **self._identity(seen, driver, made, matched)}
 
     def _driving(self, seen: Seen) -> People:
         source = seen.case.driving if seen.cross else seen.case.truth
