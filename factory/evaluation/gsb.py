@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 
 from factory.evaluation.backbones import sha256_of
 from factory.evaluation.cases import Truth
+from factory.evaluation.page import tiles_of
 from manifests.errors import BadInput, BadRecipe
 from manifests.files import replacing
 from manifests.records import Digest, Frozen, digest_of
@@ -134,7 +135,7 @@ def _section(item: Item, number: int, tiles: list[str], criteria: tuple[str, ...
         )
         asked.append(f'<p data-criterion="{text}"><b>{text}</b> {buttons}</p>')
     heading = f'<h2>{number + 1} <button type="button" class="play">play</button></h2>'
-    return f'<section data-item="{item.id}">{heading}<div>{"".join(tiles)}</div>{"".join(asked)}</section>'
+    return f'<section data-item="{item.id}">{heading}{tiles_of(tiles)}{"".join(asked)}</section>'
 
 
 def _tile(folder: Path, source: Path, name: str, label: str) -> str:

@@ -72,7 +72,12 @@ def _row(folder: Path, number: int, videos: list[Video | None], found: Evaluatio
     if case.truth is not None and not found.cross:
         tiles.append(_tile(folder, f"{number:05d}.truth", case.truth, "truth", ""))
     values = " ".join(f'data-{name.replace("_", "-")}="{value}"' for name, value in order.items())
-    return f'<section {values}><h2>{key} <button type="button" class="play">play</button></h2><div>{"".join(tiles)}</div></section>'
+    return f'<section {values}><h2>{key} <button type="button" class="play">play</button></h2>{tiles_of(tiles)}</section>'
+
+
+def tiles_of(tiles: list[str]) -> str:
+    """Side by side, all of them in the window's width as long as they stay recognisable."""
+    return f'<div style="--tiles: {len(tiles)}">{"".join(tiles)}</div>'
 
 
 def _figures(video: Video, metrics: list[Metric]) -> str:
