@@ -126,7 +126,7 @@ def make(
         )
         out_console.print(Text(f"{len(made.items)} comparisons of {' and '.join(made.models)} in {out / 'sheet' / 'index.html'}"))
         out_console.print(
-            Text(f"give raters the folder {out / 'sheet'} and nothing else; what is on which side stands in {out / 'key.json'}")
+            Text(f"give raters the folder {out / 'sheet'} and nothing else; who is on which side stands in {out / 'key.json'}")
         )
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ import typer
 import yaml
 
 from factory.cli import app
+from factory.evaluation import metrics as evaluation_metrics
+from factory.evaluation.results import ARROWS
 from generators import registry
 from generators.base import VideoGenerator, VideoRequest
 from generators.poses.tracks import People
@@ -61,9 +64,13 @@ def used_commands(text: str) -> list[tuple[str, list[str]]]:
 
 
 def options_of(command: str) -> set[str]:
-    asked = GROUP.get_command(None, command)  # type: ignore[attr-defined]
-    below = getattr(asked, "commands", {})
-    return {name for one in (asked, *below.values()) for parameter in one.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    return _options(GROUP.get_command(None, command))  # type: ignore[attr-defined]
+
+
+def _options(asked: Any) -> set[str]:
+    """Of a command and all that are below it."""
+    own = {name for parameter in asked.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    return own.union(*(_options(below) for below in getattr(asked, "commands", {}).values()))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=ids)
@@ -135,6 +142,11 @@ def test_every_metric_is_documented() -> None:
     told = set(re.findall(r'"(motionpair_\w+)"', source))
     assert told
     assert told == set(re.findall(r"`(motionpair_\w+)`", ENGINE))
+
+
+def test_every_metric_of_an_evaluation_is_documented_in_order() -> None:
+    text = (ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \| ([↑↓]) \|", text, re.MULTILINE) == [(m.name, ARROWS[m.better]) for m in evaluation_metrics.ALL]
 
 
 def test_decisions_have_numbers_of_their_own() -> None:

@@ -13,7 +13,7 @@ from factory.evaluation.alignment import Aligned, align
 from factory.evaluation.cases import Case, Truth
 from factory.evaluation.fvd import FvdMeter
 from factory.evaluation.lpips import LpipsMeter
-from factory.evaluation.metrics import ALL, BY_NAME, NO_TRUTH, Meter, Metric, Seen, SetMeter, Values
+from factory.evaluation.metrics import ALL, BY_NAME, NO_TRUTH, UNASKED, Meter, Metric, Seen, SetMeter, Values
 from factory.evaluation.people import PeopleMeter
 from factory.evaluation.pixels import PixelMeter
 from factory.evaluation.statistics import Summary, summarise
@@ -140,7 +140,7 @@ def _usable(asked: Asked, cross: bool) -> tuple[list[Meter], list[SetMeter], dic
             meters.append(meter)
         for metric in meter.metrics:
             if why or not _is_asked(metric, asked):
-                skipped[metric.name] = why or "not asked for"
+                skipped[metric.name] = why or UNASKED
     fvd: SetMeter = FvdMeter(asked.weights, asked.device)
     if (why := _why_not((fvd.metric,), fvd, True, asked, cross)) is None:
         sets.append(fvd)
@@ -158,7 +158,7 @@ def _is_asked(metric: Metric, asked: Asked) -> bool:
 
 def _why_not(metrics: Sequence[Metric], meter: Meter | SetMeter, needs_truth: bool, asked: Asked, cross: bool) -> str | None:
     if not any(_is_asked(metric, asked) for metric in metrics):
-        return "not asked for"
+        return UNASKED
     if cross and needs_truth:
         return NO_TRUTH
     return meter.lacking() or None

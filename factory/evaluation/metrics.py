@@ -12,6 +12,7 @@ from factory.evaluation.cases import Case
 
 EXTRA = "pip install 'motionpair[evaluate]'"
 NO_TRUTH = "no ground truth (cross-identity)"
+UNASKED = "not asked for"
 
 
 @dataclass(frozen=True)

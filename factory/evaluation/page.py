@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from factory.evaluation.measure import Evaluation, Video
-from factory.evaluation.metrics import Metric
+from factory.evaluation.metrics import UNASKED, Metric
 from factory.evaluation.results import shown, why
 
 PAGE, VIDEOS = "index.html", "videos"
@@ -51,7 +51,8 @@ def _summary(found: Evaluation, metrics: list[Metric]) -> str:
         better = "higher is better" if metric.better == "higher" else "lower is better"
         lines.append(f'<tr><th title="{html.escape(metric.what)}; {better}">{metric.name}</th>{"".join(cells)}</tr>')
     for name, reason in found.skipped.items():
-        lines.append(f'<tr class="skipped"><th>{name}</th><td colspan="{len(found.models)}">skipped: {html.escape(reason)}</td></tr>')
+        if reason != UNASKED:
+            lines.append(f'<tr class="skipped"><th>{name}</th><td colspan="{len(found.models)}">skipped: {html.escape(reason)}</td></tr>')
     return f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 

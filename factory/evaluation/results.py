@@ -19,7 +19,7 @@ from rich.text import Text
 from factory.evaluation import statistics
 from factory.evaluation.fvd import CLIP_FRAMES
 from factory.evaluation.measure import Evaluation, Video
-from factory.evaluation.metrics import BY_NAME, Metric
+from factory.evaluation.metrics import BY_NAME, UNASKED, Metric
 from factory.evaluation.statistics import Summary
 from manifests.files import replacing
 
@@ -98,6 +98,8 @@ def tell(found: Evaluation, console: Console) -> None:
     several = len(found.models) > 1
     table = Table(*(["model"] if several else []), "metric", "mean", "median", "n", "95 % interval", "", box=None, pad_edge=False)
     for name, metric in BY_NAME.items():
+        if found.skipped.get(name) == UNASKED:
+            continue
         for model in found.models:
             first = [Text(model)] if several else []
             if name in found.skipped:
