@@ -76,6 +76,8 @@ class Evaluation:
     """by key, then by model"""
     summaries: dict[str, dict[str, Summary]]
     """model → metric → over the videos for which every model has a figure"""
+    differences: dict[str, dict[str, Summary]]
+    """model → metric → of its figure less the first model's, video by video; of every model but the first"""
     whys: dict[str, dict[str, str]]
     """model → metric of the whole set → why it has none"""
     unmatched: dict[str, tuple[str, ...]]
@@ -109,9 +111,10 @@ def evaluate(asked: Asked, truth: Truth, progress: Callable[[int, int], None] = 
         progress(number, len(todo))
         videos.append(_measured(model, asked.models[model][key], cases[key], asked, cross, meters, sets))
     metrics = tuple(metric for metric in ALL if metric.name not in skipped)
-    summaries, whys = _summaries(videos, tuple(asked.models), metrics, sets)
+    summaries, differences, whys = _summaries(videos, tuple(asked.models), metrics, sets)
     return Evaluation(
-        models=tuple(asked.models), cross=cross, metrics=metrics, skipped=skipped, videos=tuple(videos), summaries=summaries, whys=whys,
+        models=tuple(asked.models), cross=cross, metrics=metrics, skipped=skipped, videos=tuple(videos),
+        summaries=summaries, differences=differences, whys=whys,
         unmatched={model: tuple(sorted(set(paths) - set(there))) for model, paths in asked.models.items()},
         ungenerated={model: tuple(key for key in there if key not in paths) for model, paths in asked.models.items()},
         weights={name: digest for meter in (*meters, *sets) for name, digest in getattr(meter, "used", {}).items()},
@@ -198,28 +201,32 @@ def _finite(value: float | str) -> float | str:
 
 def _summaries(
     videos: Sequence[Video], models: tuple[str, ...], metrics: Sequence[Metric], sets: Sequence[SetMeter]
-) -> tuple[dict[str, dict[str, Summary]], dict[str, dict[str, str]]]:
+) -> tuple[dict[str, dict[str, Summary]], dict[str, dict[str, Summary]], dict[str, dict[str, str]]]:
     """Over the keys for which every model has a figure: means over other videos could not be compared."""
     summaries: dict[str, dict[str, Summary]] = {model: {} for model in models}
+    differences: dict[str, dict[str, Summary]] = {model: {} for model in models[1:]}
     whys: dict[str, dict[str, str]] = {model: {} for model in models}
     of_set = {meter.metric.name: meter for meter in sets}
     for metric in metrics:
-        meter = of_set.get(metric.name)
-        has = Counter(
-            v.key for v in videos if not v.error and (metric.name not in v.values if meter else v.figure(metric.name) is not None)
-        )
+        name, meter = metric.name, of_set.get(metric.name)
+        has = Counter(video.key for video in videos if _told(video, name, meter is not None))
         shared = tuple(sorted(key for key, count in has.items() if count == len(models)))
-        for model in models:
-            if meter is None:
-                figures = [v.figure(metric.name) for v in videos if v.model == model and v.key in shared]
-                summaries[model][metric.name] = summarise([figure for figure in figures if figure is not None])
-                continue
-            result = meter.result(model, shared)
-            figure = None if isinstance(result, str) else round(result, 6)
-            summaries[model][metric.name] = Summary(figure, None, len(shared), None, None)
-            if isinstance(result, str):
-                whys[model][metric.name] = result
-    return summaries, whys
+        if meter is not None:
+            for model in models:
+                result = meter.result(model, shared)
+                summaries[model][name] = Summary(None if isinstance(result, str) else round(result, 6), None, len(shared), None, None)
+                if isinstance(result, str):
+                    whys[model][name] = result
+            continue
+        by_model: dict[str, list[float]] = {model: [] for model in models}
+        for video in videos:
+            if video.key in shared and (figure := video.figure(name)) is not None:
+                by_model[video.model].append(figure)
+        for model, figures in by_model.items():
+            summaries[model][name] = summarise(figures)
+            if model != models[0]:
+                differences[model][name] = summarise([b - a for a, b in zip(by_model[models[0]], figures, strict=True)])
+    return summaries, differences, whys
 
 
 def _told(video: Video, metric: str, of_set: bool) -> bool:

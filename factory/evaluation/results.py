@@ -73,6 +73,7 @@ def as_json(found: Evaluation) -> dict[str, Any]:
             model: {
                 "videos": sum(v.model == model for v in found.videos),
                 "summary": {name: _summary(summary) for name, summary in found.summaries[model].items()},
+                "difference_from_the_first": {name: _summary(summary) for name, summary in found.differences.get(model, {}).items()},
                 "without_a_set_figure": found.whys[model],
                 "not_measured": {v.key: v.error for v in found.broken if v.model == model},
                 "without_a_case": found.unmatched[model],
@@ -96,15 +97,20 @@ def _installed(name: str) -> bool:
 def tell(found: Evaluation, console: Console) -> None:
     """A line a model and metric, then what was left out and why."""
     several = len(found.models) > 1
-    table = Table(*(["model"] if several else []), "metric", "mean", "median", "n", "95 % interval", "", box=None, pad_edge=False)
+    columns = ["metric", "mean", "median", "n", "95 % interval", ""]
+    if several:
+        columns = ["model", *columns[:-1], f"less {found.models[0]}", ""]
+    table = Table(*columns, box=None, pad_edge=False)
     for name, metric in BY_NAME.items():
-        if found.skipped.get(name) == UNASKED:
+        why_not = found.skipped.get(name)
+        if why_not == UNASKED:
+            continue
+        if why_not is not None:
+            dashes = ["–"] * (len(columns) - 2 - several)
+            table.add_row(*(["all"] if several else []), name, *dashes, Text(f"skipped: {why_not}", style="dim"))
             continue
         for model in found.models:
             first = [Text(model)] if several else []
-            if name in found.skipped:
-                table.add_row(*(["all"] if several else []), name, "–", "–", "–", "–", Text(f"skipped: {found.skipped[name]}", style="dim"))
-                break
             table.add_row(*first, f"{name} {ARROWS[metric.better]}", *_cells(found, model, metric))
     console.print(table)
     for line in _remarks(found):
@@ -114,6 +120,8 @@ def tell(found: Evaluation, console: Console) -> None:
 def _cells(found: Evaluation, model: str, metric: Metric) -> list[str]:
     summary = found.summaries[model][metric.name]
     low_high = "–" if summary.low is None else f"{shown(summary.low, metric)} to {shown(summary.high, metric)}"
+    between = found.differences.get(model, {}).get(metric.name)
+    less = [] if len(found.models) == 1 else ["–" if between is None or between.mean is None else _signed(between, metric)]
     remark = found.whys[model].get(metric.name, "")
     if metric.name == "fvd" and not remark:
         remark = f"one figure of the set, clips of {CLIP_FRAMES} frames"
@@ -121,7 +129,12 @@ def _cells(found: Evaluation, model: str, metric: Metric) -> list[str]:
         value for v in found.videos if v.model == model and not v.error and isinstance(value := v.values.get(metric.name), str)
     )  # fmt: skip
     remark = "; ".join([*([remark] if remark else []), *(f"{count} without: {reason}" for reason, count in sorted(whys.items()))])
-    return [shown(summary.mean, metric), shown(summary.median, metric), str(summary.n), low_high, remark]
+    return [shown(summary.mean, metric), shown(summary.median, metric), str(summary.n), low_high, *less, remark]
+
+
+def _signed(between: Summary, metric: Metric) -> str:
+    spread = "" if between.low is None else f" ({between.low:+.{metric.digits}f} to {between.high:+.{metric.digits}f})"
+    return f"{between.mean:+.{metric.digits}f}{spread}"
 
 
 def shown(value: float | None, metric: Metric) -> str:

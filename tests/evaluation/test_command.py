@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from typer.testing import CliRunner, Result
 from videos import blurred, scene, truth_and_two_models, write
 
 from factory.cli import app
-from factory.evaluation.metrics import ALL
+from factory.evaluation import metrics
 from generators.images import drawn
 from manifests import media
 from manifests.sealing import write_release
@@ -48,6 +50,9 @@ def test_two_models_side_by_side(material: tuple[Path, Path, Path], tmp_path: Pa
         assert better["mean"] > worse["mean"]
         assert better["n"] == 4
         assert better["low"] < better["mean"] < better["high"]
+    between = json.loads((tmp_path / "evaluation.json").read_text())["models"]["bad"]["difference_from_the_first"]["ssim"]
+    assert between["mean"] == pytest.approx(summary(tmp_path, "bad")["ssim"]["mean"] - summary(tmp_path, "good")["ssim"]["mean"], abs=1e-6)
+    assert between["high"] < 0
     rows = pq.read_table(tmp_path / "per_video.parquet").to_pylist()
     assert [(row["key"], row["model"]) for row in rows] == [(f"k{i}", m) for i in range(4) for m in ("good", "bad")]
     assert np.mean([row["ssim"] for row in rows if row["model"] == "good"]) == pytest.approx(summary(tmp_path, "good")["ssim"]["mean"])
@@ -57,6 +62,22 @@ def test_two_models_side_by_side(material: tuple[Path, Path, Path], tmp_path: Pa
     first = page.all("section")[0]
     assert float(first["data-ssim-0"] or 0) > float(first["data-ssim-1"] or 0)
     assert {option["value"] for option in page.all("option") if "data-better" in option} >= {"key", "ssim-0", "psnr-1", "vmaf-1"}
+
+
+def test_means_are_over_the_videos_that_all_models_have(material: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    truth, good, bad = material
+    shutil.copytree(bad, tmp_path / "bad")
+    (tmp_path / "bad" / "k3.mp4").unlink()
+    (tmp_path / "bad" / "k2.mp4").write_bytes(b"broken")
+    done = call("--model", f"good={good}", "--model", f"bad={tmp_path / 'bad'}", "--truth", truth, "--out", tmp_path / "out", *PIXELS)
+    assert done.exit_code == 3
+    rows = pq.read_table(tmp_path / "out" / "per_video.parquet").to_pylist()
+    for model in ("good", "bad"):
+        figures = [row["ssim"] for row in rows if row["model"] == model and row["key"] in ("k0", "k1")]
+        assert summary(tmp_path / "out", model)["ssim"]["n"] == 2
+        assert summary(tmp_path / "out", model)["ssim"]["mean"] == pytest.approx(np.mean(figures), abs=1e-6)
+    assert "bad: not generated: 1: k3" in done.output
+    assert "bad: not measured: k2" in done.output
 
 
 def test_the_same_videos_give_the_same_bytes(material: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -75,7 +96,7 @@ def test_what_can_not_be_computed_says_why_in_the_table(material: tuple[Path, Pa
     for words in ("skipped: no weights: give --weights fvd=WHERE", "4 without: nobody is found in the truth"):
         assert words in done.output
     written = json.loads((tmp_path / "evaluation.json").read_text())
-    assert set(written["skipped"]) | set(written["metrics"]) == {metric.name for metric in ALL}
+    assert set(written["skipped"]) | set(written["metrics"]) == {metric.name for metric in metrics.ALL}
     assert not (tmp_path / "index.html").exists()
 
 
@@ -126,6 +147,16 @@ def test_case_folders_as_published(material: tuple[Path, Path, Path], tmp_path: 
     done = call(good, "--truth", tmp_path / "cases", "--out", tmp_path / "out", *PIXELS)
     assert done.exit_code == 0, done.output
     assert len(Page(tmp_path / "out" / "index.html").check_sources()) == 2 * 4
+
+
+def test_torch_is_only_loaded_for_what_needs_it(material: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    truth, good, _ = material
+    program = "import sys; sys.modules['torch'] = None; from factory.cli import app; app(sys.argv[1:])"
+    asked = ("evaluate", good, "--truth", truth, "--out", tmp_path, "--metrics", "ssim,psnr,vmaf,pose_pck,identity", "--no-page")
+    done = subprocess.run([sys.executable, "-c", program, *map(str, asked)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert summary(tmp_path)["vmaf"]["n"] == 4
+    assert metrics.lacks_module("json", "no_such_package") == f"no_such_package is not installed: {metrics.EXTRA}"
 
 
 # --- hostile input
