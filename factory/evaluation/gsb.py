@@ -100,11 +100,12 @@ def _check(criteria: tuple[str, ...]) -> None:
 
 
 def _make_room(out: Path, sheet: str) -> None:
-    """Answers to another sheet would be lost with its key, so that one is never overwritten."""
-    if (out / KEY_FILE).exists():
-        other = read_key(out / KEY_FILE).sheet
-        if other != sheet:
-            raise BadInput(f"{out} holds another sheet ({other}); give another --out, or remove it")
+    """Answers to another sheet would be lost with its key, so that one is never overwritten; nor is a folder that is no sheet of ours."""
+    there = (out / KEY_FILE).exists()
+    if not there and (out / SHEET).exists():
+        raise BadInput(f"{out / SHEET} is there without a {KEY_FILE} beside it; give another --out")
+    if there and (other := read_key(out / KEY_FILE).sheet) != sheet:
+        raise BadInput(f"{out} holds another sheet ({other}); give another --out, or remove it")
     shutil.rmtree(out / SHEET, ignore_errors=True)
     (out / SHEET / "videos").mkdir(parents=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import shutil
 from importlib import resources
 from pathlib import Path
@@ -10,15 +11,18 @@ from pathlib import Path
 from factory.evaluation.measure import Evaluation, Video
 from factory.evaluation.metrics import UNASKED, Metric
 from factory.evaluation.results import shown, why
+from manifests.errors import BadInput
 
-PAGE, VIDEOS = "index.html", "videos"
+PAGE, VIDEOS = "index.html", "index_videos"
+_OURS = re.compile(r"\d{5}\.(driving|reference|truth|\d+)\.\w+")
 
 
 def write(found: Evaluation, out: Path) -> Path:
-    """The page, and copies of the videos and pictures under names of its own. What an earlier evaluation put there is replaced."""
-    folder = out / VIDEOS
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    """The page, and copies of the videos and pictures under names of its own. What an earlier evaluation put there is replaced.
+
+    Raises BadInput when anything else lies there, or what is evaluated does.
+    """
+    folder = _emptied(out / VIDEOS, found)
     metrics = [m for m in found.metrics if any(v.figure(m.name) is not None for v in found.videos)]
     keys = list(dict.fromkeys(video.key for video in found.videos))
     by = {(video.key, video.model): video for video in found.videos}
@@ -28,6 +32,21 @@ def write(found: Evaluation, out: Path) -> Path:
     page = page.replace("{{rows}}", "\n".join(bodies))  # last: nothing in it is looked at again
     (out / PAGE).write_text(page, encoding="utf-8")
     return out / PAGE
+
+
+def _emptied(folder: Path, found: Evaluation) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = {
+        path.resolve().parent for v in found.videos for path in (v.generated, v.case.truth, v.case.driving, v.case.reference) if path
+    }
+    there = sorted(folder.iterdir())
+    strange = [path.name for path in there if not _OURS.fullmatch(path.name) or not path.is_file()]
+    if strange or folder.resolve() in sources:
+        what = "what is evaluated" if not strange else strange[0]
+        raise BadInput(f"{folder} holds {what}, and the page puts its own copies there; give another --out, or --no-page")
+    for path in there:
+        path.unlink()
+    return folder
 
 
 def _sorts(found: Evaluation, metrics: list[Metric]) -> str:

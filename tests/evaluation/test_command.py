@@ -151,7 +151,7 @@ def test_case_folders_as_published(material: tuple[Path, Path, Path], tmp_path: 
 
 def test_torch_is_only_loaded_for_what_needs_it(material: tuple[Path, Path, Path], tmp_path: Path) -> None:
     truth, good, _ = material
-    program = "import sys; sys.modules['torch'] = None; from factory.cli import app; app(sys.argv[1:])"
+    program = "import sys; from factory.cli import app; app(sys.argv[1:], standalone_mode=False); sys.exit('torch' in sys.modules)"
     asked = ("evaluate", good, "--truth", truth, "--out", tmp_path, "--metrics", "ssim,psnr,vmaf,pose_pck,identity", "--no-page")
     done = subprocess.run([sys.executable, "-c", program, *map(str, asked)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
@@ -226,8 +226,28 @@ def test_names_are_text_on_the_page(material: tuple[Path, Path, Path], tmp_path:
         shutil.copy(source / "k0.mp4", tmp_path / folder / f"{name}.mp4")
     assert call(tmp_path / "g", "--truth", tmp_path / "t", "--out", tmp_path / "out", *PIXELS).exit_code == 0
     page = Page(tmp_path / "out" / "index.html")
-    assert page.check_sources() == ["videos/00000.0.mp4", "videos/00000.truth.mp4"]
+    assert page.check_sources() == ["index_videos/00000.0.mp4", "index_videos/00000.truth.mp4"]
     assert name in page.text
+
+
+def test_the_page_takes_nobodys_files_away(material: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    """It clears its folder only of what it put there itself."""
+    truth, good, _ = material
+    for _ in range(2):
+        assert call(good, "--truth", truth, "--out", tmp_path, *PIXELS).exit_code == 0
+    copies = {path.name: path.read_bytes() for path in (tmp_path / "index_videos").iterdir()}
+    (tmp_path / "index_videos" / "mine.mp4").write_bytes(b"x")
+    write(tmp_path / "b" / "index_videos", "00000.0.mp4", scene(0))
+    write(tmp_path / "t", "00000.0.mp4", scene(0))
+    for generated, against, out, words in (
+        (good, truth, tmp_path, "holds mine.mp4"),
+        (tmp_path / "b" / "index_videos", tmp_path / "t", tmp_path / "b", "holds what is evaluated"),
+    ):
+        done = CliRunner().invoke(app, ["evaluate", str(generated), "--truth", str(against), "--out", str(out), *PIXELS])
+        assert done.exit_code == 1
+        assert words in done.output
+    assert {path.name: path.read_bytes() for path in (tmp_path / "index_videos").iterdir()} == copies | {"mine.mp4": b"x"}
+    assert (tmp_path / "b" / "index_videos" / "00000.0.mp4").exists()
 
 
 # --- people

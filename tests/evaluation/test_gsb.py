@@ -94,6 +94,9 @@ def test_sides_are_balanced_and_the_seed_decides(models: Path, tmp_path: Path) -
     again = call("make", f"ours={models / 'ours'}", f"theirs={models / 'theirs'}", "--out", tmp_path / "0", "--seed", 5)
     assert again.exit_code == 1
     assert "holds another sheet" in again.output
+    (tmp_path / "mine" / "sheet").mkdir(parents=True)
+    again = call("make", f"ours={models / 'ours'}", f"theirs={models / 'theirs'}", "--out", tmp_path / "mine")
+    assert "is there without a key.json" in again.output
 
 
 @pytest.mark.parametrize(
