@@ -272,7 +272,7 @@ def test_pose_of_real_people(sample_clip: Callable[[str], Path], tmp_path: Path)
 
 def test_identity_against_the_reference_picture(tmp_path: Path) -> None:
     """Drawn faces: one's own is nearer than another's."""
-    pictures = {number: drawn.mannequin(number, 512) for number in (6, 3)}
+    pictures = {number: drawn.mannequin(number, 320) for number in (6, 3)}
     write(tmp_path / "truth", "still.driving.mp4", np.stack([pictures[3]] * 2))
     media.write_png(tmp_path / "truth" / "still.reference.png", pictures[6])
     for name, number in (("own", 6), ("other", 3)):
