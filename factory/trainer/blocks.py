@@ -9,11 +9,11 @@ from types import ModuleType
 
 def wan() -> ModuleType:
     """diffusers' module of Wan's transformer: WanTransformerBlock, WanTimeTextImageEmbedding, FP32LayerNorm."""
-    _hide_broken_torchvision()
+    hide_broken_torchvision()
     return importlib.import_module("diffusers.models.transformers.transformer_wan")
 
 
-def _hide_broken_torchvision() -> None:
+def hide_broken_torchvision() -> None:
     """A torchvision that was built for another torch than the installed one fails when it is imported, and takes transformers and
     diffusers with it. Nothing here needs it, so such a one counts as not installed."""
     try:

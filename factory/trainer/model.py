@@ -82,6 +82,11 @@ class Inputs:
         moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return Inputs(**{**vars(self), **moved})
 
+    def joined(self, others: Inputs) -> Inputs:
+        """These samples, then the others."""
+        both = {name: torch.cat([value, getattr(others, name)]) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return Inputs(**{**vars(self), **both, "positions": self.positions + others.positions})
+
 
 class Scail2(nn.Module):  # type: ignore[misc]
     """The transformer. Names of parameters are diffusers'; weights.py knows the published ones."""

@@ -100,7 +100,7 @@ def load(model: nn.Module, weights: Mapping[str, Stored]) -> list[str]:
 
     Raises BadInput in one line when names or shapes do not fit; the model is unchanged then.
     """
-    there = dict(model.named_parameters())
+    there = {plain_name(name): p for name, p in model.named_parameters() if ".lora_" not in name}
     weights, told = _as_scail2(dict(weights), there)
     missing, unknown = sorted(there.keys() - weights.keys()), sorted(weights.keys() - there.keys())
     if missing or unknown:
@@ -114,6 +114,11 @@ def load(model: nn.Module, weights: Mapping[str, Stored]) -> list[str]:
         for name, parameter in there.items():
             copy_into(parameter, weights[name].read())
     return told
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name without what checkpointing and adapters put into it."""
+    return name.replace("_checkpoint_wrapped_module.", "").replace(".base_layer.", ".")
 
 
 def copy_into(parameter: Tensor, whole: Tensor) -> None:
