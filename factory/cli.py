@@ -19,6 +19,7 @@ from factory.evaluate_command import evaluate_app
 from factory.generator_commands import generators_app
 from factory.latents_command import adopt, latents
 from factory.stopping import GRACE_S
+from factory.train_command import train
 from manifests.errors import BadRecipe
 
 app = typer.Typer(
@@ -258,6 +259,7 @@ def show(
 
 app.command()(latents)
 app.command()(adopt)
+app.command()(train)
 
 
 def main() -> None:

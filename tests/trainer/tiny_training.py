@@ -8,6 +8,8 @@ from factory.trainer.model import Inputs, ModelConfig, Scail2, build
 from factory.trainer.positions import mode_of, positions
 from manifests.records import Task
 
+torch.set_num_threads(1)  # with tensors this small, threads only wait for each other
+
 SMALL = ModelConfig(dim=24, ffn_dim=32, heads=2, layers=2, text_dim=8, text_tokens=6, image_dim=None, freq_dim=8)
 WITH_PICTURE = SMALL.model_copy(update={"image_dim": 10})
 
