@@ -18,6 +18,7 @@ from factory.console import out_console, plainly, state, tell_error
 from factory.evaluate_command import evaluate_app
 from factory.generator_commands import generators_app
 from factory.latents_command import adopt, latents
+from factory.sample_command import sample
 from factory.stopping import GRACE_S
 from factory.train_command import train
 from manifests.errors import BadRecipe
@@ -260,6 +261,7 @@ def show(
 app.command()(latents)
 app.command()(adopt)
 app.command()(train)
+app.command()(sample)
 
 
 def main() -> None:

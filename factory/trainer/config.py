@@ -127,6 +127,16 @@ class CheckpointConfig(Frozen):
     """also as one .safetensors file with published names (with LoRA: the adapters): never, at the end, or at every checkpoint"""
 
 
+class ProbeConfig(Frozen):
+    """Losses at fixed σ and noise, on the same pairs every time, at the beginning, now and then, and at the end."""
+
+    every_steps: int = Field(default=500, ge=1)
+    pairs: int = Field(default=2, ge=1)
+    """of each task"""
+    sigmas: tuple[float, ...] = Field(default=(0.3, 0.6, 0.9), min_length=1)
+    split: Literal["train", "validation"] = "train"
+
+
 class LogConfig(Frozen):
     """Terminal, TensorBoard, and W&B where asked for."""
 
@@ -152,6 +162,8 @@ class TrainConfig(Frozen):
     parallel: ParallelConfig = Field(default_factory=ParallelConfig)
     checkpoints: CheckpointConfig = Field(default_factory=CheckpointConfig)
     logs: LogConfig = Field(default_factory=LogConfig)
+    probe: ProbeConfig | None = None
+    """none: not done"""
     lora: LoraConfig | None = None
     dpo: DpoConfig = Field(default_factory=DpoConfig)
 
@@ -163,6 +175,8 @@ class TrainConfig(Frozen):
     def _together(self) -> TrainConfig:
         if self.data.global_batch % self.data.micro_batch:
             raise ValueError(f"data.global_batch {self.data.global_batch} must be a multiple of data.micro_batch {self.data.micro_batch}")
+        if self.probe and self.objective == "dpo":
+            raise ValueError("probe measures flow matching; leave it out of DPO")
         self.model.config()
         return self
 

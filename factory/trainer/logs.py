@@ -30,6 +30,11 @@ class Window:
         self.tokens += tokens
         self.flops += flops
 
+    def restart(self) -> None:
+        """What was done since the last step is no training: where nothing was counted yet, the clock begins now."""
+        if not self.steps:
+            self.began = time.perf_counter()
+
 
 class Log:
     """Of the first rank; the others only add up with it."""

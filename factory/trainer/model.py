@@ -54,7 +54,7 @@ class ModelConfig(Frozen):
 
 
 PRESETS = {
-    "tiny": ModelConfig(dim=128, ffn_dim=512, heads=4, layers=4, text_dim=64, text_tokens=64, image_dim=None, freq_dim=64),
+    "tiny": ModelConfig(dim=128, ffn_dim=512, heads=2, layers=3, text_dim=64, text_tokens=64, image_dim=None, freq_dim=64),
     "1.3b": ModelConfig(dim=1536, ffn_dim=8960, heads=12, layers=30),
     "14b": ModelConfig(dim=5120, ffn_dim=13824, heads=40, layers=40),
 }

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from factory.trainer import adapters, checkpoint, dpo, parallel, weights
 from factory.trainer.augment import Augmentation
-from factory.trainer.conditioning import Conditioning, FromLatents
+from factory.trainer.conditioning import Conditioned, Conditioning, FromLatents
 from factory.trainer.config import DrawsConfig, TrainConfig, load_config
 from factory.trainer.flops import Tokens, tokens_of, training_flops
 from factory.trainer.flow import Batch, collate, losses
@@ -31,6 +31,7 @@ from factory.trainer.logs import Log
 from factory.trainer.model import Scail2, build
 from factory.trainer.parallel import Ranks
 from factory.trainer.preferences import Contest, FromPreferences
+from factory.trainer.probe import fixed_losses, fixed_samples
 from factory.trainer.reading import plain_memory
 from factory.trainer.stream import Source, Stream
 from manifests.errors import BadRecipe, MotionpairError
@@ -54,6 +55,8 @@ class Trainer:
         self.checkpoints = checkpoint.Checkpoints(self.out / "checkpoints", saving.keep, saving.background, ranks.first)
         self._resume()
         tasks = tuple(dict.fromkeys(task for task, _ in self.stream.schedule.mix.sources))
+        self._probed = self._probe_samples(tasks)
+        self._first_probe: dict[str, float] = {}
         self.log = Log(config.logs, self.out, ranks, tasks, config.model_dump(mode="json"))
 
     # --- building
@@ -119,16 +122,24 @@ class Trainer:
         self.stream.load_state_dict(stream)
         self._tell([f"goes on from {newest}"])
 
+    def _probe_samples(self, tasks: Sequence[str]) -> list[Conditioned]:
+        asked, data = self.config.probe, self.config.data
+        sources = [Source(release) for release in data.releases]
+        return fixed_samples(sources, asked.split, tasks, asked.pairs, data.seed, data.shapes) if asked else []
+
     # --- training
 
     def train(self) -> None:
         """All steps that are left."""
         every, total = self.config.checkpoints.every_steps, self.config.total_steps
         try:
+            self.probe()
             while self.step < total:
                 last = self.train_step()
                 if self.step % self.config.logs.every_steps == 0 or self.step == total:
                     self.log.flush(self.step, last)
+                if self.config.probe and (self.step % self.config.probe.every_steps == 0 or self.step == total):
+                    self.probe()
                 if self.step % every == 0 or self.step == total:
                     self.save()
         finally:
@@ -203,6 +214,18 @@ class Trainer:
     def _learning_rate(self) -> float:
         said = self.config.optimizer
         return said.lr * min(1.0, (self.step + 1) / (said.warmup_steps + 1))
+
+    def probe(self) -> None:
+        """Losses at fixed σ and noise, told with how far they have fallen since this process began."""
+        if not self.config.probe:
+            return
+        found = fixed_losses(self.model, self.model.config, self._probed, self.config.probe.sigmas)
+        self._first_probe = self._first_probe or found
+        self.log.tell(self.step, {f"probe/{task}": loss for task, loss in found.items()})
+        if found is not self._first_probe:
+            fallen = ", ".join(f"{task} {100 * (1 - loss / self._first_probe[task]):.1f} %" for task, loss in found.items())
+            self._tell([f"step {self.step}  at fixed σ and noise fallen by: {fallen}"])
+        self.log.window.restart()
 
     # --- saving
 
