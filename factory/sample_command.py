@@ -11,7 +11,7 @@ from typing import Annotated, Literal, cast
 import typer
 from rich.text import Text
 
-from manifests.records import Task
+from manifests.records import Mode, mode_of
 
 
 def sample(
@@ -61,7 +61,7 @@ def sample(
         device = "cuda" if torch.cuda.is_available() else "cpu"
         how = Sampling(steps, cast(Literal["unipc", "euler"], solver), guidance, seed)
         asked = Asked(
-            task=cast(Task, task), references=tuple(references), reference_masks=tuple(reference_masks), driving=driving,
+            task=cast(Mode, task), references=tuple(references), reference_masks=tuple(reference_masks), driving=driving,
             driving_mask=driving_mask, caption=caption, encoders=Encoders(vae, text, image), how=how,
         )  # fmt: skip
         frames = make_video(load_for_sampling(checkpoint, preset, device, ema), asked, device)
@@ -83,4 +83,4 @@ def _of_pair(release: Path, key: str | None, folder: Path) -> tuple[str, str, li
         (folder / member.name).write_bytes(opened.read_member(row, member.name))
     meta = json.loads((folder / "json").read_text())
     pictures, coloured = ([folder / name for name in names] for names in (row.references, row.reference_masks))
-    return row.task, meta["caption"], pictures, coloured, folder / "driving.mp4", folder / "driving_mask.mp4"
+    return mode_of(row.task), meta["caption"], pictures, coloured, folder / "driving.mp4", folder / "driving_mask.mp4"

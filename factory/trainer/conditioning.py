@@ -19,12 +19,12 @@ from torch import Tensor
 from factory.trainer import augment
 from factory.trainer.augment import Augmentation
 from factory.trainer.catalog import Entry
-from factory.trainer.decode import Pixels, Raw
+from factory.trainer.decode import Pixels, PreferenceSample, Raw
 from factory.trainer.draws import Draws
 from factory.trainer.encoders import ImageEncoder, TextEncoder
 from factory.trainer.encoding import DecodedPair, encode, task_of
 from factory.trainer.latent_sample import HISTORY_KEY, Latents, unpack
-from factory.trainer.positions import Positions, mode_of, positions
+from factory.trainer.positions import Positions, layout_of, positions
 from factory.trainer.vae import Vae
 from manifests.errors import BadInput
 from manifests.latents import FIRST, FRAMES, ID, META
@@ -149,6 +149,8 @@ class FromPixels:
 
     def __call__(self, raw: Raw) -> Conditioned:
         sample = self._pixels(raw)
+        if isinstance(sample, PreferenceSample):
+            raise BadInput(f"{raw.key} is a preference pair: take its sides from Pixels, and condition each")
         with self._lock:
             return condition_pixels(sample, self._vae, Draws(raw.seed, raw.key), self._how, self._text, self._image)
 
@@ -181,7 +183,7 @@ def _conditioned(sample: Latents, draws: Draws, how: Conditioning, moved: bool) 
         loss_mask_16THW=loss_mask(sample.text_T16HW, history),
         hands_T16HW=sample.hands_T16HW,
         faces_T16HW=sample.faces_T16HW,
-        positions=positions(mode_of(sample.task), more),
+        positions=positions(layout_of(sample.task), more),
         history_frames=history,
         augmented=moved,
         caption="" if dropped else sample.caption,

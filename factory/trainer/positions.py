@@ -13,7 +13,7 @@ from torch import Tensor
 
 from manifests.records import Task
 
-Mode = Literal["animation", "replacement"]
+Layout = Literal["animation", "replacement"]
 Offset = tuple[int, int, int]
 APART = 120
 """tokens by which what shall not be seen as the same place is moved away; more than any side has"""
@@ -21,7 +21,7 @@ PATCH = 2
 """latent cells of a token's side"""
 
 
-def mode_of(task: Task) -> Mode:
+def layout_of(task: Task) -> Layout:
     """A pose pair is an animation that is driven by a rendering."""
     return "replacement" if task == "replacement" else "animation"
 
@@ -38,14 +38,14 @@ class Positions:
     """of the full-resolution grid: the driving tokens' frequencies are the 2×2 average of that grid's"""
 
 
-def positions(mode: Mode, additional: int) -> Positions:
+def positions(layout: Layout, additional: int) -> Positions:
     """The offsets for so many additional references.
 
     In an animation the reference comes before the video, at its place: its scene is kept. In a replacement the driving scene is: the
     reference is moved away.
     """
-    away = APART if mode == "replacement" else 0
-    start = additional + (mode == "animation")
+    away = APART if layout == "replacement" else 0
+    start = additional + (layout == "animation")
     return Positions(
         additional=tuple((i, away, 0) for i in range(additional)),
         reference=(additional, away, 0),

@@ -22,7 +22,7 @@ from factory.trainer.draws import Draws
 from factory.trainer.flow import padded_words
 from factory.trainer.masks28 import GROUP, halved, latent_frames, mask_28
 from factory.trainer.model import Inputs, Scail2
-from factory.trainer.positions import mode_of, positions
+from factory.trainer.positions import layout_of, positions
 from factory.trainer.vae import LATENT_CHANNELS, Vae, to_frames, to_pixels
 from manifests.errors import BadInput
 from manifests.records import Task
@@ -152,7 +152,7 @@ def _inputs(given: Given, driving_16Thw: Tensor, mask_28Thw: Tensor, words_LC: T
         sigma_B=torch.empty(0),
         words_BLC=padded_words(words_LC, model.config, "to be sampled")[None],
         picture_BLC=given.picture_LC[None] if given.picture_LC is not None else None,
-        positions=(positions(mode_of(given.task), references - 1),),
+        positions=(positions(layout_of(given.task), references - 1),),
     )
 
 

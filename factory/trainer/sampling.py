@@ -18,7 +18,7 @@ from factory.trainer.sample import Given, Sampling, sampled
 from factory.trainer.vae import BlockTransformStandIn, Vae, WanVae
 from manifests import masks, media
 from manifests.errors import BadInput
-from manifests.records import Task
+from manifests.records import Mode
 
 STAND_IN, NONE = "stand-in", "none"
 
@@ -36,7 +36,7 @@ class Encoders:
 class Asked:
     """A video that is wanted. Masks are colour masks (docs/release-format.md); the first reference is the main one."""
 
-    task: Task
+    task: Mode
     references: tuple[Path, ...]
     reference_masks: tuple[Path, ...]
     driving: Path

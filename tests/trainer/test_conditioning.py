@@ -25,7 +25,7 @@ from factory.trainer.draws import Draws
 from factory.trainer.encoders import HashedWordsStandIn
 from factory.trainer.encoding import encode, encode_driving, encode_references, fitted
 from factory.trainer.latent_sample import Latents
-from factory.trainer.positions import grid, mode_of, positions
+from factory.trainer.positions import grid, layout_of, positions
 from factory.trainer.vae import BlockTransformStandIn, to_pixels
 from manifests import masks
 from manifests.errors import BadInput
@@ -90,7 +90,7 @@ def test_another_driving_video_changes_driving_and_its_mask_alone(task: Task) ->
     assert changed == {"driving_20Thw", "driving_mask_28Thw"}
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MODES)
 def test_a_pair_that_is_driven_by_its_target_is_refused(task: Task) -> None:
     """By the record, by the pixels, and when the target was only encoded once more, which changes every pixel a little."""
     pair = made(task)
@@ -116,7 +116,7 @@ def test_in_a_replacement_only_the_people_have_to_differ() -> None:
     assert got.task == "replacement"
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MODES)
 def test_masks_are_made_without_a_look_at_the_target(task: Task) -> None:
     """Everything but the video's own latents, from a sample that has no target to look at."""
 
@@ -193,7 +193,7 @@ def test_references_of_another_size_are_fitted_like_their_masks() -> None:
     ("replacement", 1, ((0, 120, 0),), (1, 120, 0), (1, 0, 0), (1, 0, 120)),
 ])  # fmt: skip
 def test_positions(task: Task, more: int, additional: object, reference: object, video: object, driving: object) -> None:
-    got = positions(mode_of(task), more)
+    got = positions(layout_of(task), more)
     assert (got.additional, got.reference, got.video, got.driving) == (additional, reference, video, driving)
     assert condition_pixels(made(task, references=1 + more), VAE, Draws(0, "x"), NEVER).positions == got
 

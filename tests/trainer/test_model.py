@@ -13,7 +13,7 @@ from tiny_training import SMALL, WITH_PICTURE, inputs, lively, numbers
 
 from factory.trainer import rope, weights
 from factory.trainer.model import PRESETS, Inputs, build
-from factory.trainer.positions import Mode, positions
+from factory.trainer.positions import Layout, positions
 from manifests.errors import BadInput
 
 
@@ -37,7 +37,7 @@ def slow_turn(position: tuple[int, int, int], channels: int) -> list[complex]:
     return out
 
 
-def slow_sequence(mode: Mode, more: int, frames: int, height: int, width: int, channels: int) -> list[list[complex]]:
+def slow_sequence(mode: Layout, more: int, frames: int, height: int, width: int, channels: int) -> list[list[complex]]:
     """Token by token, from the facts' table of offsets."""
     moved = 120 if mode == "replacement" else 0
     start = more if mode == "replacement" else more + 1
@@ -55,7 +55,7 @@ def slow_sequence(mode: Mode, more: int, frames: int, height: int, width: int, c
 
 @pytest.mark.parametrize("mode", ["animation", "replacement"])
 @pytest.mark.parametrize("more", [0, 2])
-def test_rotary_tables(mode: Mode, more: int) -> None:
+def test_rotary_tables(mode: Layout, more: int) -> None:
     cos, sin = rope.sequence(positions(mode, more), 3, 4, 6, 32)
     expected = torch.tensor(slow_sequence(mode, more, 3, 4, 6, 32), dtype=torch.complex128)
     assert cos.shape == ((more + 1) * 24 + 3 * 24 + 3 * 6, 16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from factory.trainer.model import Inputs, ModelConfig, Scail2, build
-from factory.trainer.positions import mode_of, positions
+from factory.trainer.positions import layout_of, positions
 from manifests.records import Task
 
 torch.set_num_threads(1)  # with tensors this small, threads only wait for each other
@@ -41,5 +41,5 @@ def inputs(
         sigma_B=torch.linspace(0.3, 0.8, b),
         words_BLC=numbers(seed + 5, b, SMALL.text_tokens, SMALL.text_dim),
         picture_BLC=numbers(seed + 6, b, 5, 10),
-        positions=tuple(positions(mode_of(task), more) for task in tasks),
+        positions=tuple(positions(layout_of(task), more) for task in tasks),
     )
