@@ -52,8 +52,8 @@ def _most_within_a_minute(times_s: list[float], weights: list[int]) -> int:
 
 
 def test_limits_hold_over_every_sliding_minute() -> None:
-    """Time runs 200 times as fast; what counts are the instants at which requests were sent."""
-    clock, sent = FastClock(200.0), []
+    """Time runs 60 times as fast; what counts are the instants at which requests were sent."""
+    clock, sent = FastClock(60.0), []
 
     async def one(gate: Gate, tokens: int, used: int) -> None:
         async with gate.enter(tokens) as admission:
@@ -70,7 +70,7 @@ def test_limits_hold_over_every_sliding_minute() -> None:
 
     took_s = asyncio.run(many(Gate(64, 100, None, clock), 350, 10, 10))
     assert _most_within_a_minute([t for t, _ in sent], [1] * 350) == 100
-    assert 3 * (MINUTE_S + MARGIN_S) <= took_s < 3 * (MINUTE_S + MARGIN_S) + 20
+    assert 3 * (MINUTE_S + MARGIN_S) <= took_s < 3 * (MINUTE_S + MARGIN_S) + 50
     sent.clear()
     took_s = asyncio.run(many(Gate(4, None, 1000, clock), 120, 100, 30))
     assert _most_within_a_minute([t for t, _ in sent], [u for _, u in sent]) <= 1000
