@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,9 @@ def load_model(folder: Path, model: nn.Module, ema: bool = False) -> None:
     """The weights alone, into a model that is not sharded; `ema`: their running mean."""
     name = "ema" if ema else "model"
     state = {name: get_model_state_dict(model)}
-    dcp.load(state, checkpoint_id=folder, no_dist=True)
+    with warnings.catch_warnings():  # that nobody else reads along
+        warnings.simplefilter("ignore", UserWarning)
+        dcp.load(state, checkpoint_id=folder, no_dist=True)
     set_model_state_dict(model, state[name])
 
 
