@@ -123,10 +123,13 @@ class Line:
 
     @property
     def wanting(self) -> bool:
-        """Whether another job may be needed to meet the quota, as far as those in flight pass as the earlier ones did."""
+        """Whether another job may be needed to meet the quota, as far as those in flight pass as the earlier ones did. Where jobs further
+        on in the plan have met it already, those before them still have to be decided: they come first."""
         part = self.choice.part
+        if self.choice.full or self.following >= len(part.jobs):
+            return False
         needed = (part.spec.quota - self.choice.likely) / self.passing
-        return not self.choice.full and self.following < len(part.jobs) and self.in_flight < math.ceil(needed)
+        return self.in_flight < math.ceil(needed) if needed > 0 else self.following < self.choice.furthest
 
 
 class Admission:

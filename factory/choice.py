@@ -44,6 +44,8 @@ class Choice:
     decided: int = 0
     passed: int = 0
     """of the decided ones: those that gave a pair"""
+    furthest: int = -1
+    """place of the last decided job in the plan"""
     _ahead: dict[int, Decision] = field(default_factory=dict)
     _sound_ahead: int = 0
     """of these that will count whatever else is decided, unless they are duplicates"""
@@ -70,6 +72,7 @@ class Choice:
     def decide(self, place: int, decision: Decision) -> None:
         """Note how the job at a place of the plan ended, and take all that follow without a gap."""
         self._ahead[place] = decision
+        self.furthest = max(self.furthest, place)
         self.decided += 1
         self.passed += decision.pair is not None
         self._sound_ahead += _sound(decision)

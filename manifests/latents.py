@@ -22,11 +22,13 @@ MASK, MASK_AUG, REFERENCE_MASK = "latent_sam_mask.zstd", "latent_sam_aug_mask.zs
 HANDS, FACES, TEXT = "latent_hands_mask.zstd", "latent_faces_mask.zstd", "latent_ocr_mask.zstd"
 CAPTION, FRAMES, ID, END_TO_END, REF_MASK_FLAG, META = "recaption", "frame", "id", "e2e_flag", "ref_mask_flag", "meta.json"
 MORE_REFERENCES, MORE_MASKS = "more_ref_frames_pth.zstd", "more_ref_masks.zstd"
+LOSER = "loser_pth.zstd"
+"""of a preference pair; the winner's latents stand where others have the target's"""
 WORDS, NO_WORDS, PICTURE = "text_pth.zstd", "text_empty_pth.zstd", "image_pth.zstd"
 
 ORDER = (
-    VIDEO, DRIVING, DRIVING_AUG, FIRST, REFERENCE, PIXELS, MASK, MASK_AUG, REFERENCE_MASK, HANDS, FACES, TEXT, WORDS, NO_WORDS, PICTURE,
-    MORE_REFERENCES, MORE_MASKS, CAPTION, FRAMES, ID, END_TO_END, REF_MASK_FLAG, META,
+    VIDEO, LOSER, DRIVING, DRIVING_AUG, FIRST, REFERENCE, PIXELS, MASK, MASK_AUG, REFERENCE_MASK, HANDS, FACES, TEXT, WORDS, NO_WORDS,
+    PICTURE, MORE_REFERENCES, MORE_MASKS, CAPTION, FRAMES, ID, END_TO_END, REF_MASK_FLAG, META,
 )  # fmt: skip
 """in which members stand in a shard"""
 NEEDED = (VIDEO, REFERENCE, PIXELS, DRIVING, MASK, REFERENCE_MASK, HANDS, CAPTION, END_TO_END, REF_MASK_FLAG)

@@ -11,9 +11,7 @@ from factory.trainer.conditioning import Conditioned, FromLatents, noisy
 from factory.trainer.decode import Raw
 from factory.trainer.latent_sample import unpacked
 from manifests.errors import Damaged
-
-LOSER = "loser_pth.zstd"
-"""the loser's latents in a latent shard; the winner's stand where others have the target's"""
+from manifests.latents import LOSER
 
 
 class Contest(NamedTuple):

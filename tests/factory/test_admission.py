@@ -173,6 +173,23 @@ def test_jobs_that_pass_more_often_than_assumed_are_not_begun_in_vain() -> None:
     assert lines[-1].following <= 404
 
 
+def test_jobs_before_those_that_an_earlier_run_has_finished_are_made_first() -> None:
+    """A run was killed, or files of its first pairs are gone: as many later jobs as the quota wants are accepted, the first are not."""
+    one = choice("a", 40, 10)
+    for place in range(4, 20):
+        one.decide(place, decision(place, "good"))
+    begun: list[int] = []
+
+    async def make(wanted: Job) -> Decision:
+        begun.append(wanted.repeat)
+        return await pools.make(wanted)
+
+    pools = Pools({"cpu": 2, "gpu_a": 1, "gpu_b": 1}, lambda wanted: "rejected" if wanted.repeat == 2 else "good")
+    asyncio.run(Admission([one], ROUTES, make, lambda: True, pools.loads).run())
+    assert sorted(begun) == [0, 1, 2, 3]
+    assert [kept.repeat for kept in one.pairs] == [0, 1, 3, *range(4, 11)]
+
+
 def test_the_choice_is_the_same_whatever_the_pools() -> None:
     def verdict(wanted: Job) -> str:
         return "rejected" if wanted.repeat % 3 == 0 else "good"

@@ -9,8 +9,7 @@ import torch
 from tiny_training import numbers
 
 from factory.trainer.latent_sample import Driving, Latents, pack, packed
-from factory.trainer.preferences import LOSER
-from manifests.latents import Encoder, Encoders, LatentPair
+from manifests.latents import LOSER, Encoder, Encoders, LatentPair
 from manifests.records import Geometry, Task
 from manifests.sealing import write_release
 from manifests.store import Store

@@ -24,7 +24,7 @@ from factory.trainer.vae import BlockTransformStandIn
 from manifests import latents as names
 from manifests.errors import BadInput, Damaged
 from manifests.latents import INDEX
-from manifests.records import TASKS, Task
+from manifests.records import MODES, Task
 
 
 def members(task: Task, key: str) -> dict[str, bytes]:
@@ -35,7 +35,7 @@ def members(task: Task, key: str) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def samples() -> dict[str, dict[str, bytes]]:
     """Six samples: two of each task, one of them with a key that goes on where another one ends."""
-    return {f"{task}_{n}_{i:05d}": members(task, f"{task}_{n}_{i:05d}") for i, task in enumerate(TASKS) for n in (0, 1)}
+    return {f"{task}_{n}_{i:05d}": members(task, f"{task}_{n}_{i:05d}") for i, task in enumerate(MODES) for n in (0, 1)}
 
 
 def write(path: Path, samples: dict[str, dict[str, bytes]], mtime: int = 1_700_000_000) -> None:
