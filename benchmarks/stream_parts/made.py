@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from manifests import masks, media
-from manifests.records import TASKS, Artifact, FrameBoxes, Geometry, Lineage, Pair, Task
+from manifests.records import MODES, Artifact, FrameBoxes, Geometry, Lineage, Pair, Task
 from manifests.release import Release, ReleaseMeta
 from manifests.sealing import write_release
 from manifests.store import Store
@@ -37,14 +37,14 @@ def random_bytes(folder: Path, pairs: int, sample_bytes: int, shards_per_task: i
     for number in range(pairs):
         task = task_of(number)
         parts = {name: store.put(rng.bytes(int(share * sample_bytes)), ".mp4") for name, share in SHARES.items()}
-        block = TASKS.index(task) * shards_per_task + number // 5 % shards_per_task
+        block = MODES.index(task) * shards_per_task + number // 5 % shards_per_task
         made.append((of_parts(number, task, parts), block))
     return Release.open(write_release(folder / "release", made, store, ReleaseMeta(name="bench", recipe=sha("recipe"), mix=MIX)))
 
 
 def task_of(number: int) -> Task:
     """Of five pairs in a row three are animation, one replacement and one pose."""
-    return (TASKS[0], TASKS[0], TASKS[1], TASKS[0], TASKS[2])[number % 5]
+    return (MODES[0], MODES[0], MODES[1], MODES[0], MODES[2])[number % 5]
 
 
 def pair(number: int, store: Store, folder: Path) -> Pair:

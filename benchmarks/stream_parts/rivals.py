@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from manifests.records import TASKS
+from manifests.records import MODES
 from manifests.release import Release
 from stream_parts.made import MIX
 
@@ -43,7 +43,7 @@ def task_of(sample: Sample) -> str:
 def _shards(release: Release) -> dict[str, list[Path]]:
     """Shards by task; each holds one task only."""
     first = {row.shard: row.task for row in release.rows()}
-    return {task: [release.shard_path(name) for name, other in first.items() if other == task] for task in TASKS}
+    return {task: [release.shard_path(name) for name, other in first.items() if other == task] for task in MODES}
 
 
 def _records(release: Release, task: str) -> Iterator[Sample]:
