@@ -68,6 +68,7 @@ def bytes_read(folder: Path, rounds: int, count: int, sample_bytes: int) -> dict
         "stream": {f"threads={n}": _partial(reading.streamed, release, count, n) for n in THREADS},
         "stream_checked": {f"threads={n}": _partial(reading.streamed, release, count, n, True) for n in THREADS},
         "preadv_bound": {f"threads={n}": _partial(reading.preadv_bound, release, count, n) for n in THREADS},
+        "preadv_in_cache": {f"threads={n}": _partial(reading.preadv_bound, release, count, n, max(1, n)) for n in THREADS},
     }
     for name, start in rivals.available(release, _made(folder / "rivals")).items():
         ways[name] = {f"workers={n}": _partial(of_rival, start, n, count) for n in WORKERS}
@@ -75,6 +76,7 @@ def bytes_read(folder: Path, rounds: int, count: int, sample_bytes: int) -> dict
     best = max((name for name in found if not name.startswith(("stream", "preadv"))), key=lambda name: found[name]["median"], default=None)
     told: dict[str, Any] = {"sample_mb": sample_bytes / 1e6, "samples_per_run": count, "rounds": rounds, "samples_per_s": found}
     told["of_the_bound"] = round(found["stream"]["median"] / found["preadv_bound"]["median"], 3)
+    told["of_reading_in_cache"] = round(found["stream"]["median"] / found["preadv_in_cache"]["median"], 3)
     if best:
         told["of_the_best_rival"] = {best: round(found["stream"]["median"] / found[best]["median"], 2)}
     return told
