@@ -5,7 +5,8 @@
 
 webdataset, MosaicML streaming, Energon and litdata each read in the form they want; of 0, 1 and 2 worker processes (threads, for the
 stream) the fastest is taken. Then all take turns, so that whatever else the machine does falls on all of them alike. The bounds,
-an indexed `preadv` and the decoders alone, take turns with them. Files are in the page cache. The last line is one JSON object.
+an indexed `preadv` (handed over to the caller as a loader has to, and looked at where it was read, in the cache) and the decoders alone,
+take turns with them. Files are in the page cache. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def bytes_read(folder: Path, rounds: int, count: int, sample_bytes: int) -> dict
         "stream": {f"threads={n}": _partial(reading.streamed, release, count, n) for n in THREADS},
         "stream_checked": {f"threads={n}": _partial(reading.streamed, release, count, n, True) for n in THREADS},
         "preadv_bound": {f"threads={n}": _partial(reading.preadv_bound, release, count, n) for n in THREADS},
-        "preadv_in_cache": {f"threads={n}": _partial(reading.preadv_bound, release, count, n, max(1, n)) for n in THREADS},
+        "preadv_in_cache": {f"threads={n}": _partial(reading.preadv_in_cache, release, count, n) for n in THREADS},
     }
     for name, start in rivals.available(release, _made(folder / "rivals")).items():
         ways[name] = {f"workers={n}": _partial(of_rival, start, n, count) for n in WORKERS}

@@ -6,21 +6,26 @@ import contextlib
 import itertools
 import os
 import tempfile
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from factory.trainer.reading import plan
+from factory.trainer.reading import Run, plan
 from factory.trainer.stream import PER_THREAD, Bytes, Stream
 from manifests import media
 from manifests.release import Release
 
 WARM_UP = 8
 """samples before the clock starts: as many as a stream of two threads reads ahead"""
+
+Job = tuple[int, Run, dict[str, tuple[int, int]]]
+"""an open file, the bytes of a sample in it, and where its members lie in them"""
 
 
 def rate(samples: Iterator[Any], count: int, touch: bool = True) -> float:
@@ -54,43 +59,71 @@ def streamed_pixels(release: Release, count: int, threads: int) -> float:
         return rate(stream, count, touch=False)
 
 
-def preadv_bound(release: Release, count: int, threads: int, buffers: int = 0) -> float:
-    """As fast as it goes: each sample in one `preadv` by its known offset, in the stream's order. 0 threads: in a plain loop.
+def preadv_bound(release: Release, count: int, threads: int) -> float:
+    """What a loader does at least: threads read each sample with one `preadv` at its known offset, in the stream's order and as far
+    ahead as the stream does, each into one of as many buffers; the caller takes them in order and looks at them. 0 threads: the caller
+    reads."""
+    ahead = PER_THREAD * threads
+    with _indexed(release, count) as jobs:
+        ring = [np.empty(max(run.size for _, run, _ in jobs), np.uint8) for _ in range(ahead + 1)]
+        with ThreadPoolExecutor(max(1, threads)) as pool:
 
-    buffers: samples go to so many buffers in turn, as they must where somebody holds samples while the next ones are read. 0: as many as
-    the stream has then, with one sample in the caller's hands. 1 a thread is less than any loader can do: the buffer never leaves the
-    processor's cache.
-    """
-    jobs = []
+            def samples() -> Iterator[dict[str, memoryview]]:
+                asked: deque[Future[dict[str, memoryview]]] = deque()
+                for number, job in enumerate(jobs):
+                    if not threads:
+                        yield _filled(job, ring[0])
+                        continue
+                    asked.append(pool.submit(_filled, job, ring[number % len(ring)]))
+                    if len(asked) > ahead - 1:
+                        yield asked.popleft().result()
+                while asked:
+                    yield asked.popleft().result()
+
+            return rate(samples(), count)
+
+
+def preadv_in_cache(release: Release, count: int, threads: int) -> float:
+    """The same where nobody is given anything: whoever reads a sample looks at it, in a buffer that never leaves the processor's cache."""
+    own = threading.local()
+    with _indexed(release, count) as jobs, ThreadPoolExecutor(max(1, threads)) as pool:
+        size = max(run.size for _, run, _ in jobs)
+
+        def look(job: Job) -> int:
+            if not hasattr(own, "buffer"):
+                own.buffer = np.empty(size, np.uint8)
+            return touched(_filled(job, own.buffer))
+
+        mapped = pool.map if threads else map
+        list(mapped(look, jobs[:WARM_UP]))
+        began = time.perf_counter()
+        list(mapped(look, jobs[WARM_UP:]))
+        return count / (time.perf_counter() - began)
+
+
+@contextlib.contextmanager
+def _indexed(release: Release, count: int) -> Iterator[list[Job]]:
+    """Where the stream's next samples lie."""
     with Stream(release, decode=Bytes()) as stream:
         places = stream.schedule.at(np.arange(count + WARM_UP))
-        files = {shard.name: os.open(release.shard_path(shard.name), os.O_RDONLY) for shard in release.info.shards}
-        for source, pair in zip(places.source.tolist(), places.pair.tolist(), strict=True):
-            entry = stream.schedule.entry(source, pair)
-            reads = plan(entry.members)
-            jobs.append((files[entry.shard], reads.runs[0], reads.places))
-    size = max(run.size for _, run, _ in jobs)
-    ring = [np.empty(size, np.uint8) for _ in range(buffers or PER_THREAD * threads + 1)]
-
-    def read(numbered: Any) -> int:
-        number, (fd, run, places) = numbered
-        view = memoryview(ring[number % len(ring)])[: run.size]
-        done = 0
-        while done < run.size:
-            done += os.preadv(fd, [view[done:]], run.offset + done)
-        return touched({name: view[start:end] for name, (start, end) in places.items()})
-
-    work = list(enumerate(jobs))
+        entries = [stream.schedule.entry(*place) for place in zip(places.source.tolist(), places.pair.tolist(), strict=True)]
+    files = {shard.name: os.open(release.shard_path(shard.name), os.O_RDONLY) for shard in release.info.shards}
+    reads = [plan(entry.members) for entry in entries]
     try:
-        with ThreadPoolExecutor(threads) if threads else contextlib.nullcontext() as pool:
-            mapped = pool.map if pool else map
-            list(mapped(read, work[:WARM_UP]))
-            began = time.perf_counter()
-            list(mapped(read, work[WARM_UP:]))
-            return count / (time.perf_counter() - began)
+        yield [(files[entry.shard], read.runs[0], read.places) for entry, read in zip(entries, reads, strict=True)]
     finally:
         for fd in files.values():
             os.close(fd)
+
+
+def _filled(job: Job, buffer: np.ndarray[Any, np.dtype[np.uint8]]) -> dict[str, memoryview]:
+    """A sample's members, read."""
+    fd, run, places = job
+    view = memoryview(buffer)[: run.size]
+    done = 0
+    while done < run.size:
+        done += os.preadv(fd, [view[done:]], run.offset + done)
+    return {name: view[start:end] for name, (start, end) in places.items()}
 
 
 def decoder_bound(release: Release, count: int, threads: int) -> float:
