@@ -29,6 +29,7 @@ ASKED_VERSIONS = "import sys, ray; print(f'Ray {ray.__version__} with Python {sy
 def start(pools: dict[str, PoolSpec], address: str | None) -> bool:
     """Have Ray. Says whether it was started, or joined, here, and so has to be left by us. Raises BadRecipe."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # a call that comes late must not join somebody else's Ray, or start one, and wait there
     import ray
 
     if ray.is_initialized():

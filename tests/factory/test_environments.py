@@ -213,3 +213,10 @@ def test_what_a_pool_can_not_be(pool: dict[str, Any], words: str) -> None:
     with pytest.raises(BadRecipe) as refused:
         parse_recipe({**recipe, "pools": {"cpu": pool}})
     assert words in str(refused.value)
+
+
+def test_a_call_that_comes_late_joins_and_starts_no_other_ray() -> None:
+    late = "from factory import cluster; cluster.start({}, None); import ray; ray.shutdown(); ray.put(1)"
+    done = subprocess.run([sys.executable, "-c", late], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "has not been started" in done.stderr
